@@ -1,0 +1,31 @@
+# Two commands are all a newcomer needs: `make demo` and `make test`. Each sets itself up.
+PYTHON ?= python3.11
+VENV   ?= .venv
+TASK   ?= digits
+OUT    ?= out/demo-$(TASK)
+BIN    := $(VENV)/bin
+
+.PHONY: demo test check clean bench-maths
+
+# The stamp is rebuilt whenever the dependencies change.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,check]"
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/jali demo --task $(TASK) --out $(OUT)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-maths: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.maths
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
