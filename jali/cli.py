@@ -1,0 +1,229 @@
+"""The command line: parsing only. Every command hands over to one function of the library.
+
+Exit status: 0 done, 2 an error that jali explains in one line, 130 stopped by Ctrl-C. Heavy modules are imported inside
+the commands, so that ``--help`` and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+from jali.errors import BudgetError, CriterionError, DataError, JaliError, ModelError
+
+ERROR, STOPPED = 2, 130
+
+
+class _Commands(TyperGroup):
+    """The one place where an error becomes a line on stderr and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except JaliError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            else:
+                typer.echo(f"jali: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(ERROR) from None
+        except KeyboardInterrupt:
+            typer.echo("jali: stopped", err=True)
+            raise typer.Exit(STOPPED) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="jali",
+    help="Make recurrent networks small and fast by understanding their structure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """The entry point of the ``jali`` command."""
+    app()
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"jali {version('jali')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    task: Annotated[
+        Literal["digits", "mnist"], typer.Option(help="digits is embedded; mnist needs JALI_DATA or a download.")
+    ] = "digits",
+    out: Annotated[Path | None, typer.Option(help="Folder for the report. [default: out/demo-TASK]")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+) -> None:
+    """Train an LSTM, prune half of it by its lattice, repair it, and report what it costs and gains."""
+    from jali.files import writable_folder
+
+    folder = writable_folder(out or Path("out") / f"demo-{task}")
+    from jali.studies.demo import run_demo
+
+    run_demo(task, folder, seed)
+
+
+@app.command()
+def prune(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="pkg.module:callable that builds the nn.Module.")],
+    weights: Annotated[Path, typer.Option(help="The model's state_dict as safetensors.")],
+    data: Annotated[str, typer.Option(help="pkg.module:callable that returns calibration data: tensor or batches.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, plan.json and report.html.")],
+    criterion: Annotated[str, typer.Option(help="Which units to keep; see `jali criteria`.")] = "lattice",
+    budget: Annotated[float | None, typer.Option(help="Fraction of the units to remove, in (0, 1).")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Remove the units scored below this, instead.")] = None,
+    multiple_of: Annotated[int, typer.Option(help="Round the widths up to a multiple of this.")] = 1,
+    min_width: Annotated[int, typer.Option(help="Keep at least this many units per site.")] = 1,
+    scope: Annotated[
+        Literal["site", "global"], typer.Option(help="Spend the budget in every site, or over all.")
+    ] = "site",
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the criterion; may be repeated.")
+    ] = None,
+    no_fold: Annotated[bool, typer.Option("--no-fold", help="Cut only; do not repair the survivors.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.")] = 0,
+) -> None:
+    """Prune your own model and write the smaller one."""
+    if (budget is None) == (threshold is None):
+        raise BudgetError("give either --budget (fraction of units to remove) or --threshold (score), and not both")
+    options = _key_values(option or [])
+    if not weights.is_file():
+        raise DataError(f"no file {weights}; --weights takes the state_dict of MODEL as safetensors")
+    from jali.files import writable_folder
+
+    writable_folder(out)
+    build = _guarded(_resolve(model, ModelError), model, ModelError)
+    calibration = _guarded(_resolve(data, DataError), data, DataError)()
+    from jali import api
+
+    result = api.prune_to_folder(
+        build=build, weights=weights, data=calibration, out=out, criterion=criterion, budget=budget,
+        threshold=threshold, multiple_of=multiple_of, min_width=min_width, scope=scope, options=options,
+        fold=not no_fold, seed=seed,
+    )  # fmt: skip
+    typer.echo(result)
+
+
+@app.command()
+def study(
+    name: Annotated[str | None, typer.Argument(help="Which study; without it they are listed.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A small run that shows the study works.")] = False,
+    seeds: Annotated[int | None, typer.Option(help="Number of seeds. [default: the study's own]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for records and report. [default: out/NAME, out/NAME-quick if quick]")
+    ] = None,
+) -> None:
+    """Reproduce a paper's table or figure; run again to resume."""
+    if name is None:
+        from jali.studies.base import studies
+
+        for each in studies():
+            typer.echo(f"{each.name:<20} {each.title} ({each.paper})")
+        return
+    from jali.studies.base import find_study
+    from jali.studies.runner import run_study
+
+    found = find_study(name)
+    # A quick run has a folder of its own: its records would otherwise stand in for the full run's.
+    folder = out or Path("out") / (f"{name}-quick" if quick else name)
+    if not run_study(found, folder, seeds=seeds, quick=quick).finished:
+        raise typer.Exit(STOPPED)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with records.jsonl.")]) -> None:
+    """Write DIR/report.html again, from DIR/records.jsonl alone."""
+    from jali.studies.runner import regenerate_report
+
+    regenerate_report(folder)
+
+
+@app.command()
+def criteria() -> None:
+    """List the criteria, one line each."""
+    from jali.criterion import criteria as known
+
+    for name, line in known().items():
+        typer.echo(f"{name:<16} {line}")
+
+
+# --- parsing --------------------------------------------------------------------------------------------------------
+
+
+def _resolve(where: str, error: type[JaliError]) -> Callable[[], Any]:
+    """``pkg.module:callable``, imported with the current directory on the path."""
+    import importlib
+
+    module_name, _, name = where.partition(":")
+    if not (module_name and name.isidentifier()):
+        raise error(f"{where!r} is not of the form pkg.module:callable")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except Exception as cause:  # the user's module may raise anything while it is imported
+        raise error(f"{where!r} cannot be imported: {type(cause).__name__}: {cause}") from cause
+    if not callable(found):
+        raise error(f"{where!r} is a {type(found).__name__}, not a callable; give the function that makes it")
+    return found
+
+
+def _guarded(call: Callable[[], Any], where: str, error: type[JaliError]) -> Callable[[], Any]:
+    """The same call; what the user's code raises becomes one clear error."""
+
+    def guarded() -> Any:
+        try:
+            return call()
+        except JaliError:
+            raise
+        except Exception as cause:
+            raise error(f"{where} raised {type(cause).__name__}: {cause}") from cause
+
+    return guarded
+
+
+def _key_values(pairs: list[str]) -> dict[str, Any]:
+    """``key=value`` pairs; a value is JSON where it is JSON (0.5, true, null), and a string elsewhere."""
+    import json
+
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not (key and equals):
+            raise CriterionError(f"--option {pair!r} is not of the form KEY=VALUE")
+        if key in options:
+            raise CriterionError(f"--option {key} is given twice")
+        try:
+            options[key] = json.loads(text)
+        except ValueError:
+            options[key] = text
+    return options
+
+
+if __name__ == "__main__":
+    main()

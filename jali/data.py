@@ -1,0 +1,256 @@
+"""Data sets of the studies: an embedded default, and canonical sets whose content is verified by checksum.
+
+A set is read from ``$JALI_DATA`` (a folder with one sub-folder per set) when that is set, and is otherwise downloaded
+once into the user's cache. The two never mix: a file missing from ``$JALI_DATA`` is an error, not a reason to download,
+because a study must say which bytes it saw.
+
+Adding a set = one function ``(root, seed) -> Dataset`` decorated with :func:`register`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jali.errors import DataError
+
+VALIDATION_FRACTION = 0.1  # of MNIST's 60 000 training images
+
+
+class Split(NamedTuple):
+    """Examples and their classes; unpacks as ``x, y``."""
+
+    x: Tensor  # (N, steps, features) float32 in [0, 1]
+    y: Tensor  # (N,) int64 in 0..classes-1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A classification set of sequences, split deterministically by a seed.
+
+    ``train`` fits weights, ``validation`` selects (criteria, ridge, epochs), ``test`` is read once, at the end.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: int
+    steps: int
+    features: int
+
+
+Loader = Callable[[Path | None, int], Dataset]
+_LOADERS: dict[str, Loader] = {}
+
+
+def register(name: str) -> Callable[[Loader], Loader]:
+    """Register ``(root, seed) -> Dataset`` under ``name``; ``root`` is the folder of the sets, None to download."""
+
+    def add(loader: Loader) -> Loader:
+        _LOADERS[name] = loader
+        return loader
+
+    return add
+
+
+def names() -> tuple[str, ...]:
+    """The names that :func:`load` knows, sorted."""
+    return tuple(sorted(_LOADERS))
+
+
+def load(name: str, root: str | Path | None = None, *, seed: int = 0) -> Dataset:
+    """Load a data set by name: ``"digits"`` (embedded, 8 steps × 8 features) or ``"mnist"`` (28 × 28).
+
+    ``root`` replaces ``$JALI_DATA``. ``seed`` draws the split: the same seed gives the same split on every machine. For
+    MNIST only the validation part is drawn; the test part is always the canonical 10 000 images.
+
+    Raises :class:`~jali.errors.DataError` for an unknown name, a missing file (with the way to get it) or a file whose
+    content fails its checksum (with both checksums).
+    """
+    if name not in _LOADERS:
+        near = difflib.get_close_matches(name, _LOADERS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DataError(f"unknown data set {name!r}; known: {', '.join(names())}{hint}")
+    folder = root if root is not None else os.environ.get("JALI_DATA") or None
+    return _LOADERS[name](None if folder is None else Path(folder), seed)
+
+
+def batches(
+    x: Tensor, y: Tensor, size: int, generator: torch.Generator | None = None, shuffle: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ``(x[i], y[i])`` in batches of at most ``size`` examples; every example comes exactly once.
+
+    ``shuffle=True`` needs a ``generator``: the order must not depend on who drew from the global generator before.
+    """
+    if size < 1:
+        raise DataError(f"batch size {size} is below 1")
+    if len(x) != len(y):
+        raise DataError(f"x has {len(x)} examples and y has {len(y)}; they must be equal")
+    if shuffle and generator is None:
+        raise DataError("shuffle=True needs a generator; pass torch.Generator().manual_seed(seed)")
+    order = torch.randperm(len(x), generator=generator) if shuffle else torch.arange(len(x))
+    for index in order.split(size):
+        if len(index):
+            yield x[index], y[index]
+
+
+# --- digits -----------------------------------------------------------------------------------------------------------
+
+
+@register("digits")
+def _digits(root: Path | None, seed: int) -> Dataset:
+    """The 1 797 handwritten digits of 8 × 8 that scikit-learn carries (UCI, Alpaydin & Kaynak 1998), one row per step.
+
+    Split 60 : 20 : 20, stratified by class. Nothing is downloaded; ``root`` plays no part.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    raw = load_digits()
+    x, y = (raw.images / 16.0).astype(np.float32), raw.target.astype(np.int64)
+    rest, test = train_test_split(np.arange(len(y)), test_size=0.2, random_state=seed, stratify=y)
+    train, validation = train_test_split(rest, test_size=0.25, random_state=seed, stratify=y[rest])
+    parts = {
+        "train": _split(x, y, train),
+        "validation": _split(x, y, validation),
+        "test": _split(x, y, test),
+    }
+    return Dataset("digits", **parts, classes=10, steps=8, features=8)
+
+
+# --- MNIST ------------------------------------------------------------------------------------------------------------
+
+
+class Source(NamedTuple):
+    """One gzipped file of a set: where it is and what it must contain."""
+
+    set_name: str
+    file: str
+    content_md5: str  # of the uncompressed content
+    gz_md5: str  # of the mirrors' compressed copy
+    mirrors: tuple[str, ...]
+
+
+def _mnist_source(file: str, content_md5: str, gz_md5: str) -> Source:
+    mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+    return Source("mnist", file, content_md5, gz_md5, mirrors)
+
+
+# The compressed copies in the wild differ (other compressors, other time stamps), the content does not: the content's
+# checksum decides, the other one lets a download be verified before it takes its final name.
+MNIST = {
+    "train_x": _mnist_source(
+        "train-images-idx3-ubyte.gz", "6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"
+    ),
+    "train_y": _mnist_source(
+        "train-labels-idx1-ubyte.gz", "a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"
+    ),
+    "test_x": _mnist_source(
+        "t10k-images-idx3-ubyte.gz", "2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"
+    ),
+    "test_y": _mnist_source(
+        "t10k-labels-idx1-ubyte.gz", "27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"
+    ),
+}
+
+
+@register("mnist")
+def _mnist(root: Path | None, seed: int) -> Dataset:
+    """MNIST (LeCun, Cortes, Burges) read by rows: 28 steps of 28 pixels; a seeded 10 % of the 60 000 validates."""
+    arrays = {part: _idx(_content(root, source)) for part, source in MNIST.items()}
+    x, y = arrays["train_x"].astype(np.float32) / 255.0, arrays["train_y"].astype(np.int64)
+    order = np.random.default_rng(seed).permutation(len(y))
+    held_out = round(VALIDATION_FRACTION * len(y))
+    return Dataset(
+        "mnist",
+        train=_split(x, y, np.sort(order[held_out:])),
+        validation=_split(x, y, np.sort(order[:held_out])),
+        test=Split(
+            torch.from_numpy(arrays["test_x"].astype(np.float32) / 255.0),
+            torch.from_numpy(arrays["test_y"].astype(np.int64)),
+        ),
+        classes=10,
+        steps=x.shape[1],
+        features=x.shape[2],
+    )
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _split(x: np.ndarray, y: np.ndarray, index: np.ndarray) -> Split:
+    return Split(torch.from_numpy(x[index]), torch.from_numpy(y[index]))
+
+
+def _content(root: Path | None, source: Source) -> bytes:
+    return _verified(_download(source) if root is None else _local(root, source), source)
+
+
+def _how_to_get(source: Source) -> str:
+    return (
+        f"download {source.mirrors[0]}{source.file} into DIR/{source.set_name}/ and set JALI_DATA=DIR, "
+        "or unset JALI_DATA on a machine with a network to have it downloaded"
+    )
+
+
+def _local(root: Path, source: Source) -> Path:
+    path = root / source.set_name / source.file
+    if not path.is_file():
+        raise DataError(f"{source.set_name}: no file {path} (folder from JALI_DATA or root=); {_how_to_get(source)}")
+    return path
+
+
+def _download(source: Source) -> Path:
+    """Fetch into the user's cache; pooch verifies a temporary file first: the final name never holds a partial one."""
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    causes = []
+    for mirror in source.mirrors:
+        try:
+            path = pooch.retrieve(
+                mirror + source.file,
+                known_hash=f"md5:{source.gz_md5}",
+                fname=source.file,
+                path=Path(pooch.os_cache("jali")) / source.set_name,
+            )
+            return Path(path)
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors; a failed checksum is a ValueError
+            causes.append(f"{mirror}: {type(error).__name__}: {str(error)[:160]}")
+    raise DataError(
+        f"{source.set_name}: {source.file} could not be downloaded ({'; '.join(causes)}); {_how_to_get(source)}"
+    )
+
+
+def _verified(path: Path, source: Source) -> bytes:
+    """The uncompressed content, if and only if it has the canonical checksum."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is unreadable or truncated ({error}); delete it and get it again") from error
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != source.content_md5:
+        raise DataError(
+            f"{path}: the MD5 of its uncompressed content is {found}, expected {source.content_md5}; "
+            "delete it and get it again"
+        )
+    return content
+
+
+def _idx(content: bytes) -> np.ndarray:
+    """Parse the IDX format of unsigned bytes: magic ``00 00 08 rank``, big-endian sizes, then the data."""
+    rank = content[3]
+    shape = np.frombuffer(content, ">i4", count=rank, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(tuple(int(n) for n in shape))

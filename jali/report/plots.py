@@ -1,0 +1,263 @@
+"""The kinds of figures, each drawn from JSON to PNG. A payload comes from a file and is therefore not trusted.
+
+=============  =======================================================================================================
+kind           payload (``?`` = optional)
+=============  =======================================================================================================
+hasse          nodes: [{x, y, label, highlight?}], edges: [[i, j]] (indices of nodes), key?: what highlight means
+persistence    density: [0..1], irreducible: [count], units: total, persistence: [per unit], kept: [bool per unit]
+scatter        x_label, y_label, series: [{label, x, y, error?}], log_x?
+lines          x_label, y_label, series: [{label, x, y, low?, high?}], log_x?, logit_x?
+bars           y_label, labels, values, errors?, baseline?, baseline_label?
+=============  =======================================================================================================
+
+A None in ``y`` leaves a gap. Colours: Okabe and Ito's palette, which stays apart under every colour blindness; series
+differ by marker and line as well.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jali.errors import FileError
+from jali.report.tables import Figure, printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+MARKERS = "osD^vPX"
+LONGEST = 60
+STYLES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one ground: paper and ink, lines fainter and fainter, and the series' palette."""
+
+    paper: str
+    ink: str
+    quiet: str
+    faint: str
+    series: tuple[str, ...]
+
+
+# Okabe and Ito's colours; lightened on the dark ground, where their blue and vermilion lack contrast.
+THEMES = {
+    "light": Theme("#ffffff", "#1c1c1a", "#9a978f", "#d8d5cd",
+                   ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#777777")),
+    "dark": Theme("#1d1f22", "#e8e6e1", "#7d8087", "#3a3d42",
+                  ("#4FA8DE", "#E69F00", "#1FBF92", "#F0803C", "#E39CC6", "#A6DBF7", "#B5B5B5")),
+}  # fmt: skip
+Payload = dict[str, Any]
+
+
+def draw(figure: Figure, theme: str = "light") -> bytes:
+    """The figure as PNG (160 dots per inch), on a ``"light"`` or ``"dark"`` ground.
+
+    Raises :class:`~jali.errors.FileError` for an unknown kind and for a payload that lacks a part or mixes lengths.
+    """
+    if figure.kind not in KINDS:
+        raise FileError(f"figure {figure.title!r}: unknown kind {figure.kind!r}; known: {', '.join(KINDS)}")
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    colours = THEMES[theme]
+    with mpl.rc_context(_style(colours)):
+        canvas = Canvas(layout="constrained")
+        FigureCanvasAgg(canvas)
+        try:
+            KINDS[figure.kind](canvas, figure.payload, colours)
+            buffer = io.BytesIO()
+            # The writer's name and version would make the bytes differ between versions for no reason.
+            canvas.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise FileError(
+                f"figure {figure.title!r}: its payload does not fit kind {figure.kind!r} ({problem})"
+            ) from error
+    return buffer.getvalue()
+
+
+def _style(colours: Theme) -> Any:
+    return {
+        "font.size": 10,
+        "figure.facecolor": colours.paper,
+        "axes.facecolor": colours.paper,
+        "savefig.facecolor": colours.paper,
+        "text.color": colours.ink,
+        "axes.labelcolor": colours.ink,
+        "axes.edgecolor": colours.quiet,
+        "xtick.color": colours.ink,
+        "ytick.color": colours.ink,
+        "grid.color": colours.faint,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "lines.linewidth": 1.6,
+        "figure.figsize": (7.2, 4.2),
+    }
+
+
+def _text(value: object) -> str:
+    """Text that matplotlib shows as it is: no mathematics between dollars, no control characters, never hidden.
+
+    Cut at LONGEST characters: a longer label would leave no room for the axes.
+    """
+    clean = printable(value)
+    clean = (clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "…").replace("$", r"\$")
+    # A leading underscore would hide a label from the legend.
+    return f" {clean}" if clean.startswith("_") else clean
+
+
+def _gaps(values: list[float | None]) -> list[float]:
+    return [float("nan") if value is None else float(value) for value in values]
+
+
+def _axis_labels(axes: Axes, payload: Payload) -> None:
+    axes.set_xlabel(_text(payload["x_label"]))
+    axes.set_ylabel(_text(payload["y_label"]))
+    if payload.get("log_x"):
+        axes.set_xscale("log")
+        _plain_ticks(axes)
+    if payload.get("logit_x"):
+        _logit(axes)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}".replace(",", "\u2009")))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _logit(axes: Axes) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_xscale("logit")
+    ticks = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.3g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _legend(axes: Axes, count: int) -> None:
+    if count > 1:
+        axes.legend(fontsize=9, loc="best" if count < 5 else "upper left", bbox_to_anchor=None if count < 5 else (1, 1))
+
+
+def _hasse(canvas: Canvas, payload: Payload, colours: Theme) -> None:
+    from matplotlib.collections import LineCollection
+    from matplotlib.lines import Line2D
+    from matplotlib.patheffects import withStroke
+
+    nodes, edges = payload["nodes"], payload["edges"]
+    place = [(float(node["x"]), float(node["y"])) for node in nodes]
+    high = [bool(node.get("highlight")) for node in nodes]
+    rows = max((sum(1 for _, y in place if y == level) for level in {y for _, y in place}), default=1)
+    canvas.set_size_inches(7.2, min(9.0, 2.4 + 0.6 * len({y for _, y in place})))
+    axes = canvas.subplots()
+    axes.set_axis_off()
+    axes.margins(0.08, 0.12)
+    axes.add_collection(
+        LineCollection([(place[i], place[j]) for i, j in edges], colors=colours.quiet, linewidths=0.9, zorder=1)
+    )
+    crowded = rows > 12 or len(nodes) > 60
+    size = 40 if crowded else 130
+    for flag, colour in ((False, colours.paper), (True, colours.series[1])):
+        points = [point for point, mark in zip(place, high, strict=True) if mark is flag]
+        if points:
+            x_of, y_of = [x for x, _ in points], [y for _, y in points]
+            axes.scatter(x_of, y_of, s=size, c=colour, edgecolors=colours.ink, linewidths=1.0, zorder=2)
+    for node, (x, y) in zip(nodes, place, strict=True):
+        label = _text(node["label"])
+        if label and not (crowded and len(label) > 4):
+            text = axes.annotate(
+                label, (x, y), (6, 6), textcoords="offset points", fontsize=6 if crowded else 9, zorder=3
+            )
+            text.set_path_effects([withStroke(linewidth=2.5, foreground=colours.paper)])  # readable across edges
+    if payload.get("key") and any(high):
+        mark = Line2D(
+            [], [], marker="o", ls="", mfc=colours.series[1], mec=colours.ink, ms=8, label=_text(payload["key"])
+        )
+        axes.legend(handles=[mark], loc="upper left", bbox_to_anchor=(0, 1.06), fontsize=9)
+
+
+def _persistence(canvas: Canvas, payload: Payload, colours: Theme) -> None:
+    from matplotlib.patches import Patch
+
+    density, counts, units = payload["density"], payload["irreducible"], int(payload["units"])
+    scores, kept = payload["persistence"], payload["kept"]
+    canvas.set_size_inches(8.6, 3.8)
+    left, right = canvas.subplots(1, 2, width_ratios=(1.1, 1))
+    left.plot(_gaps(density), _gaps(counts), marker="o", ms=3.5, color=colours.series[0])
+    left.axhline(units, color=colours.quiet, lw=1, ls="--")
+    left.annotate(f"all {units} units", (0.02, units), (0, -12), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", fontsize=9)  # fmt: skip
+    left.set_ylim(0, units * 1.06)
+    _logit(left)
+    left.set_xlabel("entries of the influence relation kept (%, logit scale)")
+    left.set_ylabel("irreducible units")
+    order = sorted(zip(_gaps(scores), kept, strict=True), key=lambda pair: -pair[0])
+    right.bar(range(len(order)), [score for score, _ in order], width=1.0,
+              color=[colours.series[0] if flag else colours.series[1] for _, flag in order], edgecolor=colours.paper,
+              linewidth=0.3 if len(order) < 200 else 0)  # fmt: skip
+    right.grid(axis="x", visible=False)
+    right.set_xlabel("units, most persistent first")
+    right.set_ylabel("persistence of irreducibility")
+    key = [Patch(color=colours.series[i], label=label) for i, label in enumerate(("kept", "removed"))]
+    right.legend(handles=key, fontsize=9)
+
+
+def _scatter(canvas: Canvas, payload: Payload, colours: Theme) -> None:
+    axes = canvas.subplots()
+    for i, series in enumerate(payload["series"]):
+        error = _gaps(series["error"]) if series.get("error") is not None else None
+        axes.errorbar(_gaps(series["x"]), _gaps(series["y"]), yerr=error, label=_text(series["label"]),
+                      color=colours.series[i % 7], marker=MARKERS[i % 7], ms=6.5, ls="", capsize=3, elinewidth=1.2,
+                      mec=colours.paper, mew=0.6)  # fmt: skip
+    _axis_labels(axes, payload)
+    _legend(axes, len(payload["series"]))
+
+
+def _lines(canvas: Canvas, payload: Payload, colours: Theme) -> None:
+    axes = canvas.subplots()
+    for i, series in enumerate(payload["series"]):
+        x, y, colour = _gaps(series["x"]), _gaps(series["y"]), colours.series[i % 7]
+        axes.plot(x, y, label=_text(series["label"]), color=colour, marker=MARKERS[i % 7], ms=4.5, ls=STYLES[i % 4])
+        if series.get("low") is not None:
+            axes.fill_between(x, _gaps(series["low"]), _gaps(series["high"]), color=colour, alpha=0.18, lw=0)
+    _axis_labels(axes, payload)
+    _legend(axes, len(payload["series"]))
+
+
+def _bars(canvas: Canvas, payload: Payload, colours: Theme) -> None:
+    labels, values = [_text(label) for label in payload["labels"]], _gaps(payload["values"])
+    errors = _gaps(payload["errors"]) if payload.get("errors") is not None else None
+    canvas.set_size_inches(7.2, 1.3 + 0.42 * len(labels))
+    axes = canvas.subplots()
+    place = list(range(len(labels)))[::-1]  # the first label on top
+    axes.barh(place, values, xerr=errors, height=0.66, color=colours.series[0], ecolor=colours.ink, capsize=3)
+    axes.set_yticks(place, labels)
+    axes.set_ylim(-0.6, len(labels) - 0.4)  # a bar that was not measured keeps its place
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(_text(payload["y_label"]))
+    if payload.get("baseline") is not None:
+        label = _text(payload.get("baseline_label", "baseline"))
+        axes.axvline(float(payload["baseline"]), color=colours.series[3], ls="--", lw=1.4, label=label)
+        axes.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1))
+
+
+KINDS: dict[str, Callable[[Canvas, Payload, Theme], None]] = {
+    "hasse": _hasse,
+    "persistence": _persistence,
+    "scatter": _scatter,
+    "lines": _lines,
+    "bars": _bars,
+}

@@ -1,0 +1,228 @@
+"""Run a study with progress and resume, print its tables, and write its report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jali.errors import DataError, JaliError
+from jali.files import writable_folder
+from jali.report.html import write_report
+from jali.report.tables import Figure, Table, metrics_tables, printable, show
+from jali.runs.record import Record, canonical
+from jali.runs.store import RecordStore
+from jali.studies.base import Settings, Study, Task, find_study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """How a run ended: the folder's records of the study, the report (None without records), finished or stopped."""
+
+    records: tuple[Record, ...]
+    report: Path | None
+    finished: bool
+
+
+def run_study(
+    study: Study, out: str | Path, seeds: int | None = None, quick: bool = False, console: Console | None = None
+) -> StudyRun:
+    """Run what ``out`` does not hold yet, then print the tables and write ``out/report.html``.
+
+    ``seeds`` is their number (0, 1, …; the study's own default when None, 1 when quick). Ctrl-C stops between two
+    records: everything finished is kept, the report shows it, and the same command goes on from there; the result then
+    says ``finished=False``. An error of a task also leaves the report of what was finished, and is raised.
+    """
+    from rich.console import Console
+
+    console = console or Console()
+    count = seeds if seeds is not None else 1 if quick else study.default_seeds
+    if count < 1:
+        raise DataError(f"--seeds {count} is below 1")
+    settings = Settings(quick, tuple(range(count)))
+    store = RecordStore(writable_folder(out))
+    tasks = _checked(study, study.tasks(settings))
+    finished = False
+    try:
+        _run_tasks(study, tasks, store, console)
+        finished = True
+    except KeyboardInterrupt:
+        console.print("stopped; run the same command to resume", style="yellow")
+    finally:
+        records = _own(store, study)
+        report = _report(study, store, records, console, tasks) if records else None
+    return StudyRun(tuple(records), report, finished)
+
+
+def _checked(study: Study, tasks: list[Task]) -> list[Task]:
+    keys = [canonical(task.key) for task in tasks]
+    twice = {key for key in keys if keys.count(key) > 1}
+    if twice:
+        raise JaliError(f"study {study.name!r} has two tasks with the key {min(twice)}; keys must be unique")
+    return tasks
+
+
+def _own(store: RecordStore, study: Study) -> list[Record]:
+    return [record for record in store.records() if record.study == study.name]
+
+
+def _is_done(task: Task, done: dict[str, str]) -> bool:
+    return done.get(canonical(task.key)) == canonical(task.config)
+
+
+def _run_tasks(study: Study, tasks: list[Task], store: RecordStore, console: Console) -> None:
+    done = {canonical(record.task): canonical(record.config) for record in _own(store, study)}
+    todo = [task for task in tasks if not _is_done(task, done)]
+    for problem in store.problems:
+        console.print(problem, style="yellow", markup=False)
+    if len(todo) < len(tasks):
+        console.print(
+            f"{len(tasks) - len(todo)} of {len(tasks)} tasks are already recorded in {store.path}", markup=False
+        )
+    if not todo:
+        return
+    with _Display(console, len(todo)) as display:
+        for task in todo:
+            display.start(task.title)
+            record = study.run(task, store, display.progress)
+            if (record.study, canonical(record.task), canonical(record.config)) != (
+                study.name, canonical(task.key), canonical(task.config),
+            ):  # fmt: skip
+                raise JaliError(f"study {study.name!r}: the record of task {task.title!r} has another key or config")
+            store.append(record)
+            display.finish()
+
+
+class _Display(AbstractContextManager["_Display"]):
+    """A live bar with the current task and the time left on a terminal, one plain line per task elsewhere."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as Bar
+
+        self.console, self.total, self.number, self.title = console, total, 0, ""
+        self.begin = time.perf_counter()
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        self.bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.row = self.bar.add_task("", total=total)
+
+    def __enter__(self) -> _Display:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def start(self, title: str) -> None:
+        self.number, self.title, self.task_begin = self.number + 1, title, time.perf_counter()
+        self.bar.update(self.row, description=title)
+
+    def progress(self, message: str, fraction: float | None = None) -> None:
+        self.bar.update(self.row, description=f"{self.title}: {message}")
+        if fraction is not None:
+            self.bar.update(self.row, completed=self.number - 1 + min(max(fraction, 0.0), 1.0))
+
+    def finish(self) -> None:
+        self.bar.update(self.row, completed=self.number)
+        now = time.perf_counter()
+        left = (now - self.begin) / self.number * (self.total - self.number)
+        text = f"[{self.number}/{self.total}] {self.title}: {now - self.task_begin:.1f} s"
+        text += f", about {left:.0f} s left" if self.number < self.total and not self.console.is_terminal else ""
+        self.console.print(text, markup=False, highlight=False)
+
+
+# --- reporting ------------------------------------------------------------------------------------------------------
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table; its strings are shown as they are, never read as markup or terminal commands."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    def text(value: str) -> Text:
+        return Text(printable(value))
+
+    shown = RichTable(title=text(table.title), caption=text(table.caption))
+    shown.title_justify = shown.caption_justify = "left"
+    for i, column in enumerate(table.columns):
+        shown.add_column(text(column), justify="right" if i else "left")
+    for row in table.rows:
+        shown.add_row(*(text(show(cell)) for cell in row))
+    console.print(shown)
+
+
+def _report(
+    study: Study, store: RecordStore, records: list[Record], console: Console, tasks: Sequence[Task] = ()
+) -> Path:
+    """Print the tables and write the page. ``tasks`` (of the run just ended) tell which records are not from it."""
+    wanted = {canonical(task.key): canonical(task.config) for task in tasks}
+    notes = list(store.problems)
+    if tasks:
+        other = sum(wanted.get(canonical(record.task)) != canonical(record.config) for record in records)
+        missing = len(tasks) - (len(records) - other)
+        notes += [f"{other} of the records come from other settings than the last command's"] if other else []
+        notes += [f"unfinished: {missing} of {len(tasks)} tasks are not recorded yet"] if missing else []
+    tables, figures = study.summary(records), study.figures(records)
+    for table in tables:
+        print_table(table, console)
+    for note in notes:
+        console.print(f"note: {note}", markup=False, style="yellow")
+    page = write_report(
+        records, store.folder / "report.html", title=study.title, lead=study.paper, tables=tables, figures=figures,
+        notes=notes,
+    )  # fmt: skip
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return page
+
+
+def regenerate_report(folder: str | Path, console: Console | None = None) -> Path:
+    """Write ``folder/report.html`` again from ``folder/records.jsonl`` alone; what ``jali report`` does.
+
+    Tables and figures come from the study that the records name; records of a study that nobody knows get plain tables
+    of their metrics. Raises DataError when the folder holds no records.
+    """
+    from rich.console import Console
+
+    console = console or Console()
+    store = RecordStore(folder)
+    records = store.records()
+    if not records:
+        raise DataError(f"{store.path} holds no records; give the folder that a study or demo wrote to")
+    tables: list[Table] = []
+    figures: list[Figure] = []
+    titles, leads = [], []
+    for name in dict.fromkeys(record.study for record in records):
+        own = [record for record in records if record.study == name]
+        try:
+            study = find_study(name)
+        except JaliError:
+            tables += metrics_tables(own)
+            titles.append(name)
+            continue
+        tables += study.summary(own)
+        figures += study.figures(own)
+        titles.append(study.title)
+        leads.append(study.paper)
+    for table in tables:
+        print_table(table, console)
+    page = write_report(
+        records, store.folder / "report.html", title="; ".join(titles), lead=" ".join(leads), tables=tables,
+        figures=figures, notes=store.problems,
+    )  # fmt: skip
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return page
