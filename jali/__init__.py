@@ -1,0 +1,58 @@
+"""jali: make recurrent neural networks small and fast by understanding their structure.
+
+The verbs: :func:`plan` (decide), :func:`mask` (zeros in place), :func:`compact` (physically smaller, repaired),
+:func:`prune` (all of it), :func:`save` and :func:`load`, :func:`criteria` (what can decide).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jali.api import Result as Result
+    from jali.api import plan as plan
+    from jali.api import prune as prune
+    from jali.archive import load as load
+    from jali.archive import save as save
+    from jali.costs import Cost as Cost
+    from jali.costs import cost as cost
+    from jali.criterion import criteria as criteria
+    from jali.errors import JaliError as JaliError
+    from jali.plans import Budget as Budget
+    from jali.plans import Plan as Plan
+    from jali.surgery.compact import compact as compact
+    from jali.surgery.mask import mask as mask
+    from jali.view import sites as sites
+
+__version__ = "0.1.0"
+
+# Names are imported on first use, so that `import jali` costs next to nothing.
+_HOME = {
+    "Budget": "plans",
+    "Cost": "costs",
+    "JaliError": "errors",
+    "Plan": "plans",
+    "Result": "api",
+    "compact": "surgery.compact",
+    "cost": "costs",
+    "criteria": "criterion",
+    "load": "archive",
+    "mask": "surgery.mask",
+    "plan": "api",
+    "prune": "api",
+    "save": "archive",
+    "sites": "view",
+}
+
+__all__ = [*sorted(_HOME), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jali' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jali.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,198 @@
+"""The public verbs: plan, compact, mask, prune, save, load."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from jali.batches import batches, example
+from jali.costs import Cost, cost
+from jali.criterion import get
+from jali.errors import BudgetError, DataError, ModelError
+from jali.evidence import Loss, SiteEvidence, collect
+from jali.plans import Budget, Granularity, Plan, SitePlan, decide_units, decide_weights
+from jali.surgery.compact import operate
+from jali.surgery.fold import fold as fold_into
+from jali.surgery.mask import mask
+from jali.view import Site, read, sites
+
+
+def plan(
+    model: nn.Module,
+    criterion: str = "lattice",
+    budget: float | Budget = 0.5,
+    data: Any = None,
+    *,
+    granularity: Granularity = "unit",
+    sites: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Decide what goes. ``model`` is not changed.
+
+    ``criterion``: a name of :func:`jali.criteria`, with its ``options``. ``budget``: the fraction removed, in (0, 1), or
+    a :class:`jali.Budget`. ``data``: calibration data for criteria that need it: a tensor, an iterable of batches or a
+    DataLoader; ``(x, y)`` batches are understood. ``granularity``: "unit" (can be compacted) or "weight" (masks only).
+    ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
+    planned only where it is named. ``loss(output, target)`` for criteria that need gradients.
+    Raises :class:`ModelError`, :class:`CriterionError`, :class:`BudgetError` or :class:`DataError`.
+    """
+    chosen, limit = _chosen_sites(model, sites), Budget.of(budget)
+    if granularity not in ("unit", "weight"):
+        raise BudgetError(f"granularity {granularity!r} is unknown; it is 'unit' or 'weight'")
+    method = get(criterion, options, seed)
+    views = {site: read(model, site) for site in chosen}
+    if method.needs and data is None:
+        raise DataError(f"criterion {criterion!r} needs calibration data; pass data=...")
+    evidence = collect(model, data, chosen, method.needs, loss)
+    found = {site: evidence.sites.get(site.name, SiteEvidence()) for site in chosen}
+    if granularity == "unit":
+        scores = {site: method.score(view, found[site]) for site, view in views.items()}
+        removed = decide_units(scores, limit)
+        planned = [_unit_plan(site, removed[site], scores[site]) for site in chosen]
+    else:
+        keep = decide_weights({site: method.score_weights(view, found[site]) for site, view in views.items()}, limit)
+        planned = [SitePlan(site.name, site.kind, site.size, keep=keep[site]) for site in chosen]
+    result = Plan(granularity, criterion, limit, tuple(planned), method.options, seed)
+    if result.sparsity == 0.0:
+        raise BudgetError(_nothing_goes(limit, planned))
+    return result
+
+
+def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:
+    if patterns is None:
+        return list(sites(model))
+    everything = sites(model, linear=True)
+    chosen = [site for site in everything if any(fnmatchcase(site.name, pattern) for pattern in patterns)]
+    for pattern in patterns:
+        if not any(fnmatchcase(site.name, pattern) for site in everything):
+            names = ", ".join(site.name for site in everything)
+            raise ModelError(f"no site matches {pattern!r}; the model has {names}")
+    return chosen
+
+
+def _unit_plan(site: Site, removed: np.ndarray, scores: np.ndarray) -> SitePlan:
+    return SitePlan(site.name, site.kind, site.size, tuple(int(u) for u in removed), tuple(float(s) for s in scores))
+
+
+def _nothing_goes(budget: Budget, planned: Sequence[SitePlan]) -> str:
+    widths = ", ".join(f"{site.name} has {site.size}" for site in planned)
+    if budget.threshold is None:
+        return (
+            f"sparsity {budget.sparsity} with multiple_of={budget.multiple_of} and min_width={budget.min_width} removes "
+            f"nothing ({widths}); raise the sparsity or relax the widths"
+        )
+    scores = [score for site in planned for score in site.scores]
+    spread = f"; the scores lie in [{min(scores):.4g}, {max(scores):.4g}]" if scores else ""
+    return f"threshold {budget.threshold} removes nothing{spread}; choose one above the smallest score"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What :func:`prune` returns: the smaller ``model``, its ``plan``, ``notes``, and the costs before and after."""
+
+    model: nn.Module
+    plan: Plan
+    notes: tuple[str, ...]
+    before: Cost
+    after: Cost
+
+    def __str__(self) -> str:
+        lines = [str(self.plan)]
+        rows = [
+            ("parameters", self.before.parameters, self.after.parameters),
+            ("bytes", self.before.bytes, self.after.bytes),
+        ]
+        if self.before.macs and self.after.macs is not None:
+            rows.append(("multiply-adds per call", self.before.macs, self.after.macs))
+        lines += [f"  {name:<24} {old:>12,} -> {new:>12,}  ({new / old:.3f})" for name, old, new in rows]
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def prune(
+    model: nn.Module,
+    criterion: str = "lattice",
+    budget: float | Budget = 0.5,
+    data: Any = None,
+    example_inputs: Any = None,
+    *,
+    fold: bool = True,
+    granularity: Granularity = "unit",
+    sites: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+) -> Result:
+    """Plan, cut, repair: the smaller model with its plan, and a summary that prints well.
+
+    ``data`` calibrates both the criterion and the fold; without data nothing is folded, and a note says so.
+    ``example_inputs`` defaults to the first batch of ``data``. The other arguments are those of :func:`plan`. With
+    ``granularity="weight"`` nothing can be made smaller and the result is the masked model; a note says so.
+    """
+    items = None if data is None else batches(data)
+    inputs = example(example_inputs) if example_inputs is not None else (items[0] if items else None)
+    made = plan(
+        model, criterion, budget, items, granularity=granularity, sites=sites, options=options, loss=loss, seed=seed
+    )
+    notes: list[str] = []
+    if granularity == "weight":
+        smaller = mask(model, made)
+        notes.append("weights were masked: the shapes, and so the size and speed, are unchanged")
+    else:
+        surgery = operate(model, made, inputs)
+        if fold and items is not None:
+            fold_into(surgery, items)
+        elif fold:
+            notes.append("not folded: pass calibration data to repair the survivors")
+        smaller = surgery.compact
+        notes.extend(surgery.notes)
+    return Result(smaller, made, tuple(notes), cost(model, inputs), cost(smaller, inputs))
+
+
+def prune_to_folder(
+    *,
+    build: Callable[[], nn.Module],
+    weights: str | os.PathLike[str],
+    data: Any,
+    out: str | os.PathLike[str],
+    criterion: str = "lattice",
+    budget: float | None = None,
+    threshold: float | None = None,
+    multiple_of: int = 1,
+    min_width: int = 1,
+    scope: Literal["site", "global"] = "site",
+    options: Mapping[str, Any] | None = None,
+    fold: bool = True,
+    seed: int = 0,
+) -> Result:
+    """What ``jali prune`` does: build, load ``weights`` (safetensors), prune, and write the folder ``out``.
+
+    The folder gets ``weights.safetensors``, ``model.json``, ``plan.json``, ``records.jsonl`` and ``report.html``.
+    Raises the errors of :func:`prune`, and :class:`FileError`.
+    """
+    model = build()
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the model's builder returned a {type(model).__name__}; it must return an nn.Module")
+    load_weights(model, weights)
+    items = batches(data)
+    limit = Budget(budget, threshold, scope, multiple_of, min_width)
+    started = time.perf_counter()
+    result = prune(model, criterion, limit, items, fold=fold, options=options, seed=seed)
+    seconds = time.perf_counter() - started
+    if not save(result.model, out, plan=result.plan, example_inputs=items[0]):
+        note = "jali.load needs build=, the builder of the original model: its forward pass cannot be stored as data"
+        result = dataclasses.replace(result, notes=(*result.notes, note))
+    from jali.studies.pruned import write_pruned_report
+
+    write_pruned_report(model, result, Path(out), seconds)
+    return result

@@ -1,0 +1,182 @@
+"""Modules as data: a type from a fixed list and its constructor's options. Nothing is imported by name from a file."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from jali.errors import FileError, ModelError
+from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers, Widen
+
+PLAIN: dict[str, type[nn.Module]] = {
+    cls.__name__: cls
+    for cls in (
+        nn.Linear, nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell, nn.Embedding, nn.Conv1d, nn.Conv2d,
+        nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.Dropout, nn.Identity, nn.Flatten, nn.ReLU,
+        nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus,
+        nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax, nn.MaxPool1d,
+        nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d, nn.MaxPool2d, nn.AvgPool2d,
+    )
+}  # fmt: skip
+_NOT_OPTIONS = {"self", "device", "dtype", "inplace", "args", "kwargs"}
+# Constructor parameters of layers that take *args, and options under another attribute name.
+_RECURRENT = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
+
+
+class NotStorable(ModelError):
+    """A part of the model has no place on the list of what can be stored as data."""
+
+
+def describe(module: nn.Module) -> dict[str, Any]:
+    """Type and options of ``module`` as JSON; :class:`NotStorable` if it is not on the list."""
+    if isinstance(module, UnevenLayers):
+        layers = [[describe(one) for one in row] for row in module.rows()]
+        return {"type": "UnevenLayers", "layers": layers, "dropout": module.dropout}
+    if isinstance(module, FullWidth):
+        return {
+            "type": "FullWidth",
+            "inner": describe(module.inner),
+            "keep": [getattr(module, f"keep_{slot}").tolist() for slot in range(module.slots)],
+            "hidden_size": module.hidden_size,
+            "output": _widened(module.output),
+            "h": [_widened(widen) for widen in module.h or ()],  # type: ignore[arg-type]
+            "c": [_widened(widen) for widen in module.c or ()],  # type: ignore[arg-type]
+        }
+    if isinstance(module, FullWidthCell):
+        keep = module.keep.tolist()
+        return {
+            "type": "FullWidthCell",
+            "inner": describe(module.inner),
+            "keep": keep,
+            "hidden_size": module.hidden_size,
+            "h": _widened(module.h),
+        }
+    if isinstance(module, FullWidthLinear):
+        keep = module.output.order.argsort()[: module.output.kept].tolist()
+        output = _widened(module.output)
+        size = module.out_features
+        return {
+            "type": "FullWidthLinear", "inner": describe(module.inner), "keep": keep, "out_features": size, "output": output
+        }  # fmt: skip
+    name = type(module).__name__
+    if PLAIN.get(name) is not type(module):
+        raise NotStorable(f"a {type(module).__module__}.{name} cannot be stored as data")
+    return {"type": name, "options": _options(module)}
+
+
+def construct(spec: Mapping[str, Any]) -> nn.Module:
+    """The module that ``describe`` described, with uninitialised parameters; :class:`FileError` if it makes no sense."""
+    try:
+        kind = spec["type"]
+        if kind in _BUILDERS:
+            return _BUILDERS[kind](spec)
+        with torch.device("meta"):
+            module = PLAIN[kind](**_checked(spec["options"]))
+        return module.to_empty(device="cpu")
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        raise FileError(f"the stored module {_brief(spec)} cannot be built ({type(error).__name__}: {error})") from None
+
+
+def _brief(spec: object) -> str:
+    return repr(spec)[:120]
+
+
+def _options(module: nn.Module) -> dict[str, Any]:
+    if isinstance(module, nn.RNNBase):
+        options = {name: getattr(module, name) for name in _RECURRENT}
+        if isinstance(module, nn.RNN):
+            options["nonlinearity"] = module.nonlinearity
+        if module.proj_size:
+            options["proj_size"] = module.proj_size
+        return options
+    names = [name for name in inspect.signature(type(module).__init__).parameters if name not in _NOT_OPTIONS]
+    options = {}
+    for name in names:
+        if not hasattr(module, name):
+            continue  # options that only steer the initialisation
+        value = getattr(module, name)
+        if name == "bias":
+            value = isinstance(value, torch.Tensor) or value is True
+        if isinstance(value, torch.Tensor) or not _json(value):
+            continue  # likewise: Embedding's _weight
+        options[name] = list(value) if isinstance(value, tuple) else value
+    return options
+
+
+def _json(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_json(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    if not all(isinstance(name, str) and name not in _NOT_OPTIONS and _json(v) for name, v in options.items()):
+        raise ValueError("an option is not a plain value")
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+
+
+def _widened(widen: Widen | None) -> str:
+    """How an output is widened: not at all, with zeros, or with a repair."""
+    return "no" if widen is None else "zeros" if widen.repair is None else "repair"
+
+
+def _repaired(widen: Widen | None, how: str) -> None:
+    if how not in ("no", "zeros", "repair"):
+        raise ValueError(f"{how!r} is no way of widening")
+    if widen is not None and how == "repair":
+        widen.repair = nn.Linear(widen.kept, widen.size - widen.kept)
+
+
+def _keep(values: Any, size: int) -> np.ndarray:
+    keep = np.asarray([int(value) for value in values], dtype=np.int64)
+    if len(keep) == 0 or len(keep) > size or keep.min() < 0 or keep.max() >= size or len(np.unique(keep)) != len(keep):
+        raise ValueError(f"kept units must be distinct and in 0..{size - 1}")
+    return keep
+
+
+def _uneven(spec: Mapping[str, Any]) -> nn.Module:
+    return UnevenLayers([[construct(one) for one in row] for row in spec["layers"]], float(spec["dropout"]))  # type: ignore[misc]
+
+
+def _full_width(spec: Mapping[str, Any]) -> nn.Module:
+    size = int(spec["hidden_size"])
+    module = FullWidth(
+        construct(spec["inner"]),  # type: ignore[arg-type]
+        [_keep(values, size) for values in spec["keep"]],
+        size,
+        output=spec["output"] != "no",
+        h=bool(spec["h"]),
+        c=bool(spec["c"]),
+    )
+    _repaired(module.output, spec["output"])
+    for states, how in ((module.h, spec["h"]), (module.c, spec["c"])):
+        for widen, way in zip(states or (), how, strict=True):
+            _repaired(widen, way)  # type: ignore[arg-type]
+    return module
+
+
+def _full_width_cell(spec: Mapping[str, Any]) -> nn.Module:
+    size = int(spec["hidden_size"])
+    module = FullWidthCell(construct(spec["inner"]), _keep(spec["keep"], size), size)  # type: ignore[arg-type]
+    _repaired(module.h, spec["h"])
+    return module
+
+
+def _full_width_linear(spec: Mapping[str, Any]) -> nn.Module:
+    size = int(spec["out_features"])
+    module = FullWidthLinear(construct(spec["inner"]), _keep(spec["keep"], size), size)  # type: ignore[arg-type]
+    _repaired(module.output, spec["output"])
+    return module
+
+
+_BUILDERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "UnevenLayers": _uneven,
+    "FullWidth": _full_width,
+    "FullWidthCell": _full_width_cell,
+    "FullWidthLinear": _full_width_linear,
+}

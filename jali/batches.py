@@ -1,0 +1,123 @@
+"""Calibration data in the forms that people have it: a tensor, an iterable of batches, a DataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from jali.errors import DataError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One call of the model: positional and keyword arguments, and the target if the data has one."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    target: Any = None
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(_move(self.args, device), _move(dict(self.kwargs), device), _move(self.target, device))
+
+
+def batches(data: Any) -> list[Batch]:
+    """Read ``data`` once and return its batches; all of them are held in memory, so pass as many as calibration needs.
+
+    A tensor (or PackedSequence) is one batch. An iterable gives batches, each of which is a tensor, a dict of keyword
+    arguments, or a pair ``(inputs, target)`` whose inputs are a tensor, a tuple of arguments or a dict.
+    Raises :class:`DataError` if there is none, or for anything else.
+    """
+    if isinstance(data, Tensor | PackedSequence):
+        items: list[Any] = [(data, None)]
+    elif isinstance(data, Batch):
+        items = [data]
+    elif isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
+        raise DataError(f"data is a {type(data).__name__}; give a tensor, an iterable of batches or a DataLoader")
+    else:
+        items = list(data)
+    if not items:
+        raise DataError("data has no batch; give at least one (a generator that was used before is empty)")
+    result = [item if isinstance(item, Batch) else _batch(item) for item in items]
+    for k, batch in enumerate(result):
+        for tensor in tensors_in((batch.args, dict(batch.kwargs))):
+            if tensor.numel() == 0:
+                raise DataError(
+                    f"batch {k} has an empty tensor of shape {tuple(tensor.shape)}; give at least one sample"
+                )
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise DataError(f"batch {k} has NaN or infinite values; clean the data before calibrating")
+    return result
+
+
+def example(inputs: Any) -> Batch:
+    """``example_inputs``: a tensor, a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(inputs, Batch):
+        return inputs
+    return _batch((inputs, None))
+
+
+def run(model: nn.Module, batch: Batch) -> Any:
+    """``model`` on one batch, on the model's device; a shape that does not fit is a :class:`DataError`."""
+    moved = batch.to(device_of(model))
+    try:
+        return model(*moved.args, **moved.kwargs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        shapes = [tuple(tensor.shape) for tensor in tensors_in((batch.args, dict(batch.kwargs)))]
+        message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{type(model).__name__} cannot run on inputs of shape {shapes}: {message}") from error
+
+
+def device_of(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Every tensor inside nested tuples, lists, dicts and packed sequences."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, PackedSequence):
+        return [value.data]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        return [tensor for item in value for tensor in tensors_in(item)]
+    return []
+
+
+def _batch(item: Any) -> Batch:
+    if isinstance(item, Tensor | PackedSequence):
+        return Batch((item,))
+    if isinstance(item, Mapping):
+        return Batch((), dict(item))
+    if isinstance(item, tuple | list) and len(item) == 2:
+        inputs, target = item
+        if isinstance(inputs, Tensor | PackedSequence):
+            return Batch((inputs,), target=target)
+        if isinstance(inputs, Mapping):
+            return Batch((), dict(inputs), target)
+        if isinstance(inputs, tuple | list):
+            return Batch(tuple(inputs), target=target)
+    if isinstance(item, tuple | list) and len(item) == 1:
+        return _batch(item[0])
+    raise DataError(
+        f"a batch is a {type(item).__name__}"
+        + (f" of {len(item)} items" if isinstance(item, tuple | list) else "")
+        + "; give a tensor, a dict of keyword arguments, or (inputs, target) with inputs a tensor, tuple or dict"
+    )
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    if isinstance(value, PackedSequence):
+        return value.to(device)  # type: ignore[arg-type]
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _move(item, device) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_move(item, device) for item in value)
+    return value

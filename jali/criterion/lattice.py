@@ -1,0 +1,66 @@
+"""Lattice criterion: keep the meet-irreducible units of the dependency lattice.
+
+R. Sengupta, "Lattice-based pruning in recurrent neural networks via poset modeling", Definition III.3 and Algorithm 1: a
+unit that is the meet of others can go. By formal concept analysis (B. Ganter, R. Wille, 1999) a unit is irreducible iff
+its column in the influence context is not the intersection of the columns that strictly contain it; its row says the same
+of what drives it. One threshold on a dense trained network separates nothing, so the default scores the *persistence* of
+irreducibility over the whole threshold filtration.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from jali.errors import CriterionError
+from jali.evidence import SiteEvidence
+from jali.view import View
+
+SUMMARY = "persistence of a unit's meet-irreducibility in the influence lattice; exact and graded forms as options"
+NEEDS: tuple[str, ...] = ()
+
+
+def score(
+    view: View,
+    evidence: SiteEvidence,
+    *,
+    form: Literal["persistence", "exact", "graded"] = "persistence",
+    side: Literal["both", "columns", "rows"] = "both",
+    density: float = 0.05,
+    algebra: str = "lukasiewicz",
+) -> np.ndarray:
+    """Scores (H,) in [0, 1].
+
+    ``form``: "persistence", the share of the filtration over which the unit is irreducible; "exact", irreducibility in
+    the context of the strongest ``density`` of the entries (1/2 per side, and up to another 1/2 by strength to order
+    equals); "graded", the mean residual distance to the idempotent span of the other units in a residuated ``algebra``
+    (godel, lukasiewicz, goguen, min-plus). ``side``: what the unit drives (columns), what drives it (rows), or the mean.
+    """
+    if side not in ("both", "columns", "rows"):
+        raise CriterionError(f"side {side!r} is unknown; it is 'both', 'columns' or 'rows'")
+    weights = view.influence()
+    if form == "persistence":
+        from jali.maths.persistence import filtration
+
+        return filtration(weights).persistence(side)
+    if form == "exact":
+        return _mean(side, *(_exact(matrix, density) for matrix in (weights, weights.T)))
+    if form == "graded":
+        from jali.maths.graded import graded_irreducibility
+
+        both = (graded_irreducibility(matrix, algebra).mean_gap for matrix in (weights, weights.T))  # type: ignore[arg-type]
+        return _mean(side, *both)
+    raise CriterionError(f"form {form!r} is unknown; it is 'persistence', 'exact' or 'graded'")
+
+
+def _mean(side: str, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return {"columns": columns, "rows": rows, "both": (columns + rows) / 2}[side]
+
+
+def _exact(weights: np.ndarray, density: float) -> np.ndarray:
+    from jali.maths.context import irreducible_columns
+    from jali.maths.persistence import strongest
+
+    strength = weights.sum(axis=0)
+    return (irreducible_columns(strongest(weights, density)) + strength / max(strength.max(), np.finfo(float).tiny)) / 2

@@ -1,0 +1,105 @@
+"""The values of the tracing analysis: which features of a tensor are hidden units, and of which site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from jali.view import Site
+
+
+@dataclass(frozen=True)
+class Port:
+    """One output of a module that holds sites: its output sequence, its final hidden or its final cell state."""
+
+    module: str
+    what: Literal["output", "h", "c"]
+
+
+class Units:
+    """Numbers the units of all sites from 0; the label of a feature that is no unit is -1."""
+
+    def __init__(self, sites: Iterable[Site]) -> None:
+        self.sites = tuple(sites)
+        self._first: dict[str, int] = {}
+        total = 0
+        for site in self.sites:
+            self._first[site.name] = total
+            total += site.size
+        self.total = total
+
+    def labels(self, site: Site) -> np.ndarray:
+        """Labels of the units of ``site``, ``(H,)``."""
+        first = self._first[site.name]
+        return np.arange(first, first + site.size)
+
+    def removed(self, removed: dict[str, np.ndarray]) -> np.ndarray:
+        """Boolean flag per label, ``(total,)``, from site name → removed unit indices."""
+        flags = np.zeros(self.total, dtype=bool)
+        for name, units in removed.items():
+            flags[self._first[name] + np.asarray(units, dtype=int)] = True
+        return flags
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """A tensor whose axis ``axis`` (counted from the end, negative) carries the features ``labels``.
+
+    Whatever else the tensor depends on, an entry at a removed unit's feature is identically zero.
+    """
+
+    labels: np.ndarray
+    axis: int
+    ports: frozenset[Port]
+
+    def moved(self, axis: int) -> Features:
+        return Features(self.labels, axis, self.ports)
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """Final states ``(slots, [batch], H)``; each slot (layer × direction) carries the units of another site."""
+
+    slots: tuple[np.ndarray, ...]
+    ports: frozenset[Port]
+
+
+@dataclass(frozen=True, eq=False)
+class Escaped:
+    """Data that depends on the removed features themselves (their number, a position among them): unsafe once used."""
+
+    ports: frozenset[Port]
+
+
+def ports_in(value: object) -> frozenset[Port]:
+    """Every port that an abstract value, however nested, derives from."""
+    if isinstance(value, Features | States | Escaped):
+        return value.ports
+    if isinstance(value, tuple | list):
+        return frozenset().union(*(ports_in(item) for item in value))
+    if isinstance(value, dict):
+        return frozenset().union(*(ports_in(item) for item in value.values()))
+    if isinstance(value, slice):
+        return ports_in((value.start, value.stop, value.step))
+    return frozenset()
+
+
+def has_escaped(value: object) -> bool:
+    """Whether an :class:`Escaped` value is somewhere inside."""
+    if isinstance(value, tuple | list):
+        return any(has_escaped(item) for item in value)
+    if isinstance(value, slice):
+        return has_escaped((value.start, value.stop, value.step))
+    return isinstance(value, Escaped)
+
+
+def occurrences(labels: np.ndarray, units: np.ndarray) -> list[np.ndarray]:
+    """Positions of all ``units`` among ``labels``, one array in unit order per repetition of the block.
+
+    Features repeat where a model flattens time into them.
+    """
+    places = [np.flatnonzero(labels == unit) for unit in units]
+    return [np.array([place[k] for place in places]) for k in range(min(len(place) for place in places))]

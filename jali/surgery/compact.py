@@ -1,0 +1,221 @@
+"""Compact: a physically smaller module that computes what the masked model computes.
+
+The forward code of the model stays the user's; only submodules are replaced. A reader of removed units shrinks where
+tracing proves that it may; elsewhere the layer gives its output back at full width, and the report says why.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jali.batches import Batch, example, run, tensors_in
+from jali.errors import DataError, ModelError, PlanError
+from jali.flow import Flow, Port, trace
+from jali.plans import Plan
+from jali.surgery.fold import fold as fold_into
+from jali.surgery.mask import mask
+from jali.surgery.surgery import Surgery
+from jali.view import View, build, build_cell, build_linear, layer_views, module_sites, read, sites
+from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers
+
+_log = logging.getLogger("jali")
+OPAQUE = (FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers)
+
+
+def compact(model: nn.Module, plan: Plan, example_inputs: Any = None, fold: Any = None) -> nn.Module:
+    """A physically smaller copy of ``model``, repaired on calibration data if ``fold`` is given.
+
+    ``plan``: a plan of units. ``example_inputs``: what ``model`` is called with (a tensor, a tuple of arguments, or a
+    dict); without it nothing can be proved and every pruned layer keeps its outer width. ``fold``: calibration data as
+    for :func:`jali.plan`; without it the result computes exactly what :func:`jali.mask` computes, which is checked on
+    the example inputs. Where a layer had to keep its outer width, a warning is logged under ``"jali"``.
+    Raises :class:`PlanError`, :class:`ModelError`, :class:`DataError`; ``model`` itself is never changed.
+    """
+    surgery = operate(model, plan, example_inputs)
+    if fold is not None:
+        fold_into(surgery, fold)
+    for note in surgery.notes:
+        _log.warning(note)
+    return surgery.compact
+
+
+def operate(model: nn.Module, plan: Plan, example_inputs: Any = None) -> Surgery:
+    """Cut, check against the masked model, and return all that was learnt on the way."""
+    if plan.granularity != "unit":
+        raise PlanError(
+            f"a plan of {plan.granularity}s leaves every shape as it is, so there is nothing to compact; "
+            "use jali.mask, or make a plan with granularity='unit'"
+        )
+    plan.check(sites(model, linear=True))
+    pruned = {planned.name: planned for planned in plan.sites if planned.removed}
+    if not pruned:
+        raise PlanError("the plan removes no unit, so the model would stay unchanged; raise the budget")
+    batch = None if example_inputs is None else example(example_inputs)
+    surgery = _cut(model, plan, batch)
+    if batch is not None and not _agrees(model, plan, surgery.compact, batch):
+        # The proof by tracing was wrong about this model (say, a width that the forward code computes on its own).
+        surgery = _cut(
+            model, plan, None, why="the shrunk model did not agree with the masked one on the example inputs"
+        )
+        if not _agrees(model, plan, surgery.compact, batch):
+            raise ModelError(
+                f"{type(model).__name__} does not compute the same after cutting, even at full outer width; its forward "
+                "depends on the inside of a pruned layer, or on chance. Use jali.mask for this model"
+            )
+    return surgery
+
+
+def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = None) -> Surgery:
+    everything = sites(model, linear=True)
+    pruned = [site for site in everything if any(p.name == site.name and p.removed for p in plan.sites)]
+    keep = {site.name: plan.site(site.name).kept for site in pruned}
+    uneven = frozenset(path for path in {s.module for s in pruned} if _is_uneven(model, path, keep))
+    args, kwargs = (None, None) if batch is None else (batch.args, batch.kwargs)
+    flow = trace(model, pruned, args, kwargs, opaque=OPAQUE, full_states=uneven)
+    removed = flow.units.removed({name: np.setdiff1d(np.arange(plan.site(name).size), k) for name, k in keep.items()})
+    inputs = {
+        reader.module: np.flatnonzero(~((reader.labels >= 0) & removed[reader.labels]))
+        for reader in flow.readers
+        if (reader.labels >= 0).any()
+    }
+    compacted = copy.deepcopy(model)
+    inner: dict[str, str] = {}
+    for path in dict.fromkeys([*(site.module for site in pruned), *inputs]):
+        old = model.get_submodule(path)
+        new = _smaller(old, path, keep, inputs.get(path), flow)
+        inner[path] = (
+            f"{path}.inner".lstrip(".") if isinstance(new, FullWidth | FullWidthCell | FullWidthLinear) else path
+        )
+        compacted = _replaced(compacted, model, path, new)
+    return Surgery(model, compacted, plan, flow, keep, inputs, inner, tuple(_notes(flow, pruned, why)))
+
+
+def _is_uneven(model: nn.Module, path: str, keep: dict[str, np.ndarray]) -> bool:
+    module = model.get_submodule(path)
+    widths = {len(keep[s.name]) if s.name in keep else s.size for s in module_sites(module, path)}
+    return len(widths) > 1
+
+
+def _smaller(
+    old: nn.Module, path: str, keep: dict[str, np.ndarray], inputs: np.ndarray | None, flow: Flow
+) -> nn.Module:
+    """The replacement of one module: fewer units, fewer input features, wrapped where the width must stay."""
+    own = module_sites(old, path)
+    kept = [keep.get(site.name, np.arange(site.size)) for site in own]
+    if isinstance(old, nn.RNNBase):
+        return _smaller_layers(old, path, kept, inputs, flow)
+    holder = nn.Module()
+    holder.add_module("m", old)
+    view = read(holder, dataclasses.replace(own[0], module="m")).cut(kept[0], inputs)
+    full = len(kept[0]) == own[0].size
+    if isinstance(old, nn.RNNCellBase):
+        cell = build_cell(view, old)
+        return cell if full else FullWidthCell(cell, kept[0], old.hidden_size)
+    if not isinstance(old, nn.Linear):
+        raise ModelError(f"{path!r} is a {type(old).__name__}, which has no units to cut")
+    linear = build_linear(view, old)
+    return (
+        FullWidthLinear(linear, kept[0], old.out_features)
+        if Port(path, "output") in flow.escapes and not full
+        else linear
+    )
+
+
+def _smaller_layers(
+    old: nn.RNNBase, path: str, kept: Sequence[np.ndarray], inputs: np.ndarray | None, flow: Flow
+) -> nn.Module:
+    directions = 2 if old.bidirectional else 1
+    views: list[list[View]] = []
+    for layer, pair in enumerate(layer_views(old, path)):
+        reads = inputs
+        if layer and not old.proj_size:
+            below = kept[(layer - 1) * directions : layer * directions]
+            reads = np.concatenate([units + d * old.hidden_size for d, units in enumerate(below)])
+        elif layer:
+            reads = None
+        views.append([view.cut(kept[layer * directions + d], reads) for d, view in enumerate(pair)])
+    even = len({len(units) for units in kept}) == 1
+    inner = build(views, old) if even else UnevenLayers.of(views, old)
+    if all(len(units) == old.hidden_size for units in kept):
+        return inner
+    widen = {what: Port(path, what) in flow.escapes for what in ("output", "h", "c")}
+    if path in flow.initial or any(widen.values()):
+        return FullWidth(inner, kept, old.hidden_size, **widen)
+    return inner
+
+
+def _replaced(compacted: nn.Module, model: nn.Module, path: str, new: nn.Module) -> nn.Module:
+    """``compacted`` with the module at ``path``, under every name that it has, replaced."""
+    old = model.get_submodule(path)
+    if not path:
+        return new
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if module is old:
+            parent, _, leaf = name.rpartition(".")
+            setattr(compacted.get_submodule(parent), leaf, new)
+    return compacted
+
+
+def _notes(flow: Flow, pruned: Sequence[Any], why: str | None) -> list[str]:
+    if why or flow.reason:
+        return [f"every pruned layer keeps its outer width: {why or flow.reason}"]
+    names = {"output": "the output", "h": "the final state h", "c": "the final state c"}
+    modules = {site.module for site in pruned}
+    return [
+        f"{names[port.what]} of {port.module!r} keeps its full width: {reason}"
+        for port, reason in flow.escapes.items()
+        if port.module in modules
+    ]
+
+
+@torch.no_grad()
+def _agrees(model: nn.Module, plan: Plan, compacted: nn.Module, batch: Batch) -> bool:
+    """Masked and compacted outputs on the example inputs, in float64 where the model can run in it."""
+    masked = mask(model, plan)
+    pair = [copy.deepcopy(masked).double().eval(), copy.deepcopy(compacted).double().eval()]
+    state = torch.random.get_rng_state()
+    try:
+        outputs = [run(m, _double(batch)) for m in pair]
+    except DataError:
+        run(copy.deepcopy(model).eval(), batch)  # the inputs themselves must fit, or the error is the caller's
+        try:
+            outputs = [run(m.eval(), batch) for m in (masked, copy.deepcopy(compacted))]
+        except DataError:
+            return False
+    finally:
+        torch.random.set_rng_state(state)
+    first, second = (tensors_in(output) for output in outputs)
+    return len(first) == len(second) and all(_close(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    if not a.is_floating_point():
+        return bool(torch.equal(a, b))
+    scale = float(a.abs().max()) if a.numel() else 0.0
+    tolerance = 1e-9 if a.dtype == torch.float64 else 1e-3
+    return bool((a - b).abs().max() <= tolerance * max(scale, 1.0)) if a.numel() else True
+
+
+def _double(batch: Batch) -> Batch:
+    def convert(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.double() if value.is_floating_point() else value
+        if isinstance(value, torch.nn.utils.rnn.PackedSequence):
+            return value.double()
+        if isinstance(value, dict):
+            return {key: convert(item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return type(value)(convert(item) for item in value)
+        return value
+
+    return Batch(convert(batch.args), convert(dict(batch.kwargs)))

@@ -1,0 +1,86 @@
+"""Mask: the same architecture with zeros in place of what the plan removes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jali.errors import PlanError
+from jali.plans import Plan
+from jali.view import Site, read, sites, write
+
+
+def mask(model: nn.Module, plan: Plan) -> nn.Module:
+    """A copy of ``model`` in which everything that ``plan`` removes is zero.
+
+    The state of a removed unit is zero from the first step on, also when an initial state is given (a forward pre-hook
+    zeroes that entry). Shapes and ``state_dict`` keys stay as they are.
+    Raises :class:`PlanError` if the plan does not fit the model.
+    """
+    found = plan.check(sites(model, linear=True))
+    masked = copy.deepcopy(model)
+    removed_states: dict[str, dict[int, list[int]]] = {}
+    for planned in plan.sites:
+        site = found[planned.name]
+        view = read(masked, site)
+        if plan.granularity == "unit":
+            write(masked, view.without(np.asarray(planned.removed, dtype=int)))
+            if site.recurrent and planned.removed:
+                removed_states.setdefault(site.module, {})[slot_of(model, site)] = list(planned.removed)
+            continue
+        for field, keep in planned.keep.items():
+            value = getattr(view, field, None)
+            if value is None or value.shape != keep.shape:
+                have = None if value is None else value.shape
+                raise PlanError(
+                    f"site {site.name!r}: the plan's mask {field!r} is {keep.shape}, the model's {have}; "
+                    "make the plan from this model"
+                )
+            view = view.replace(**{field: value * keep})
+        write(masked, view)
+    for path, slots in removed_states.items():
+        masked.get_submodule(path).register_forward_pre_hook(ZeroInitialState(slots), with_kwargs=True)
+    return masked
+
+
+def slot_of(model: nn.Module, site: Site) -> int:
+    """Index of a site's state along the first axis of its module's ``h``: layer · directions + direction."""
+    module = model.get_submodule(site.module)
+    return site.layer * (2 if getattr(module, "bidirectional", False) else 1) + int(site.reverse)
+
+
+class ZeroInitialState:
+    """Forward pre-hook that zeroes the initial state of removed units; ``slots``: slot → unit indices.
+
+    With a projection ``h`` holds projected features, not units: then only ``c`` is touched.
+    """
+
+    def __init__(self, slots: Mapping[int, list[int]]) -> None:
+        self.slots = dict(slots)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if len(args) > 1:
+            return (args[0], self._zeroed(args[1], module), *args[2:]), kwargs
+        if kwargs.get("hx") is not None:
+            return args, {**kwargs, "hx": self._zeroed(kwargs["hx"], module)}
+        return None
+
+    def _zeroed(self, state: Any, module: nn.Module) -> Any:
+        if state is None:
+            return None
+        if isinstance(state, tuple):
+            h, c = state
+            return (h if getattr(module, "proj_size", 0) else self._zero(h, module), self._zero(c, module))
+        return self._zero(state, module)
+
+    def _zero(self, state: Tensor, module: nn.Module) -> Tensor:
+        gate = torch.ones_like(state)
+        for slot, units in self.slots.items():
+            where = gate if isinstance(module, nn.RNNCellBase) else gate[slot]
+            where[..., units] = 0
+        return torch.where(gate.bool(), state, torch.zeros_like(state))

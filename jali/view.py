@@ -1,0 +1,336 @@
+"""Sites and views: the only file that knows how PyTorch packs the gates of a recurrent layer.
+
+A *site* is one prunable place: a recurrent layer and direction, a recurrent cell, or a ``Linear``.
+A *view* is a frozen, unpacked copy of the parameters of a site, as float64 numpy arrays:
+
+=========  =============  ==========================================================
+``w_in``   ``(G, H, I)``  input weights, ``[gate, to, from]``
+``w_rec``  ``(G, H, R)``  recurrent weights; ``R = H``, or the projection size ``P``
+``b_in``   ``(G, H)``     input bias, or ``None``
+``b_rec``  ``(G, H)``     recurrent bias, or ``None``
+``w_proj`` ``(P, H)``     projection of an LSTM with ``proj_size``, or ``None``
+=========  =============  ==========================================================
+
+``G`` is 1 for RNN and Linear, 3 for GRU (r, z, n), 4 for LSTM (i, f, g, o). Reading, changing the view and writing it
+back is exact for float16, bfloat16, float32 and float64 parameters.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from jali.errors import ModelError
+
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4, "Linear": 1}
+_LAYERS = {nn.RNN: "RNN", nn.GRU: "GRU", nn.LSTM: "LSTM"}
+_CELLS = {nn.RNNCell: "RNN", nn.GRUCell: "GRU", nn.LSTMCell: "LSTM"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One prunable place of a model.
+
+    ``module`` is the path of the PyTorch module ("" for the model itself), ``kind`` one of RNN, GRU, LSTM, Linear,
+    ``size`` the number of units H, ``minimum`` the smallest width that PyTorch allows (``proj_size + 1`` with a
+    projection, else 1).
+    """
+
+    module: str
+    kind: str
+    size: int
+    layer: int = 0
+    reverse: bool = False
+    cell: bool = False
+    minimum: int = 1
+
+    @property
+    def name(self) -> str:
+        """``module.l0``, ``module.l0.reverse``; just the module's path for a cell or a Linear."""
+        if self.cell or self.kind == "Linear":
+            return self.module or self.kind.lower()
+        tail = f"l{self.layer}" + (".reverse" if self.reverse else "")
+        return f"{self.module}.{tail}" if self.module else tail
+
+    @property
+    def recurrent(self) -> bool:
+        return self.kind != "Linear"
+
+    def parameter_names(self) -> dict[str, str]:
+        """View field → name of the parameter in the PyTorch module (those that may exist)."""
+        if self.kind == "Linear":
+            return {"w_in": "weight", "b_in": "bias"}
+        tail = "" if self.cell else f"_l{self.layer}" + ("_reverse" if self.reverse else "")
+        names = {"w_in": "weight_ih", "w_rec": "weight_hh", "b_in": "bias_ih", "b_rec": "bias_hh"}
+        if not self.cell and self.kind == "LSTM":
+            names["w_proj"] = "weight_hr"
+        return {field: name + tail for field, name in names.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The unpacked parameters of one site; see the module's docstring for the shapes."""
+
+    site: Site
+    w_in: np.ndarray
+    w_rec: np.ndarray | None = None
+    b_in: np.ndarray | None = None
+    b_rec: np.ndarray | None = None
+    w_proj: np.ndarray | None = None
+
+    @property
+    def gates(self) -> int:
+        return self.w_in.shape[0]
+
+    @property
+    def hidden(self) -> int:
+        return self.w_in.shape[1]
+
+    @property
+    def inputs(self) -> int:
+        return self.w_in.shape[2]
+
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """The fields that exist, in a fixed order."""
+        for field in ("w_in", "w_rec", "b_in", "b_rec", "w_proj"):
+            value = getattr(self, field)
+            if value is not None:
+                yield field, value
+
+    def replace(self, **changes: np.ndarray | None) -> View:
+        """A copy with other arrays in some fields."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def recurrence(self) -> np.ndarray:
+        """Unit-to-unit recurrent weights ``(G, H, H)``: ``w_rec``, through the projection where there is one.
+
+        Raises :class:`ModelError` for a Linear, which has no recurrence.
+        """
+        if self.w_rec is None:
+            raise ModelError(
+                f"site {self.site.name!r} is a Linear and has no recurrent weights; choose recurrent sites"
+            )
+        return self.w_rec if self.w_proj is None else self.w_rec @ self.w_proj
+
+    def influence(self) -> np.ndarray:
+        """Influence graph ``A[to, from] = ‖w_rec[:, to, from]‖₂`` over the gates, ``(H, H)``, nonnegative."""
+        return np.sqrt((self.recurrence() ** 2).sum(axis=0))
+
+    def without(self, removed: np.ndarray) -> View:
+        """The same shapes with every parameter of the units ``removed`` (indices) set to zero."""
+        out = {field: value.copy() for field, value in self.arrays()}
+        for field in ("w_in", "w_rec", "b_in", "b_rec"):
+            if field in out:
+                out[field][:, removed] = 0.0
+        if "w_proj" in out:
+            out["w_proj"][:, removed] = 0.0
+        elif "w_rec" in out:
+            out["w_rec"][:, :, removed] = 0.0
+        return self.replace(**out)
+
+    def cut(self, keep: np.ndarray, inputs: np.ndarray | None = None) -> View:
+        """Only the units ``keep`` (indices) and, if given, only the input features ``inputs``: physically smaller."""
+        out = {field: value[:, keep] for field, value in self.arrays() if field != "w_proj"}
+        if inputs is not None:
+            out["w_in"] = out["w_in"][:, :, inputs]
+        if self.w_proj is not None:
+            out["w_proj"] = self.w_proj[:, keep]
+        elif self.w_rec is not None:
+            out["w_rec"] = out["w_rec"][:, :, keep]
+        return dataclasses.replace(self, site=dataclasses.replace(self.site, size=len(keep)), **out)
+
+
+def kind_of(module: nn.Module) -> str | None:
+    """RNN, GRU, LSTM or Linear for a module that jali can prune, else None (also for subclasses with their own forward)."""
+    for cls, kind in (*_LAYERS.items(), *_CELLS.items(), (nn.Linear, "Linear")):
+        if isinstance(module, cls) and type(module).forward is cls.forward:  # type: ignore[attr-defined]
+            return kind
+    return None
+
+
+def is_cell(module: nn.Module) -> bool:
+    return isinstance(module, nn.RNNCellBase)
+
+
+def module_sites(module: nn.Module, path: str = "") -> list[Site]:
+    """The sites of one PyTorch module: one per layer and direction, forward before reverse."""
+    kind = kind_of(module)
+    if kind is None:
+        return []
+    if isinstance(module, nn.Linear):
+        return [Site(path, kind, module.out_features)]
+    if isinstance(module, nn.RNNCellBase):
+        return [Site(path, kind, module.hidden_size, cell=True)]
+    if not isinstance(module, nn.RNNBase):
+        return []
+    minimum = module.proj_size + 1 if module.proj_size else 1
+    return [
+        Site(path, kind, module.hidden_size, layer, reverse, minimum=minimum)
+        for layer in range(module.num_layers)
+        for reverse in ((False, True) if module.bidirectional else (False,))
+    ]
+
+
+def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
+    """Every prunable site of ``model``, in the order of its modules.
+
+    ``linear=True`` adds the ``Linear`` layers. Raises :class:`ModelError` if there is none.
+    """
+    found = [site for path, module in model.named_modules() for site in module_sites(module, path)]
+    found = [site for site in found if linear or site.recurrent]
+    if not found:
+        wanted = "nn.RNN, nn.LSTM, nn.GRU, a recurrent cell" + (" or nn.Linear" if linear else "")
+        raise ModelError(
+            f"{type(model).__name__} has no prunable site: no submodule is {wanted} with PyTorch's own forward; "
+            "pass the model that holds the recurrent layer" + ("" if linear else ", or ask for Linear sites by name")
+        )
+    return tuple(found)
+
+
+def read(model: nn.Module, site: Site) -> View:
+    """The view of one site of ``model``. Raises :class:`ModelError` for NaN or infinite values, or parametrized weights."""
+    module = model.get_submodule(site.module)
+    arrays: dict[str, np.ndarray] = {}
+    for field, name in site.parameter_names().items():
+        parameter = module._parameters.get(name)
+        if parameter is None:
+            if name in module.__dict__ or hasattr(module, "parametrizations") or name + "_orig" in module._parameters:
+                raise ModelError(
+                    f"parameter {name!r} of {site.name!r} is computed from others (torch.nn.utils.prune or a "
+                    "parametrization); make it permanent first (prune.remove / remove_parametrizations)"
+                )
+            continue
+        value = parameter.detach().to("cpu", torch.float64).numpy()
+        if not np.isfinite(value).all():
+            count = int((~np.isfinite(value)).sum())
+            raise ModelError(
+                f"parameter {name!r} of site {site.name!r} has {count} NaN or infinite values of {value.size}; "
+                "retrain or restore a good checkpoint before pruning"
+            )
+        arrays[field] = _unpack(field, value, site)
+    return View(site, **arrays)
+
+
+def write(model: nn.Module, view: View) -> None:
+    """Write ``view`` into the parameters of its site in ``model``, in place, in the parameters' own dtype and device.
+
+    Raises :class:`ModelError` if a shape does not fit; then nothing has been written.
+    """
+    module = model.get_submodule(view.site.module)
+    names = view.site.parameter_names()
+    packed = {names[field]: _pack(field, value) for field, value in view.arrays()}
+    for name, value in packed.items():
+        have = tuple(getattr(module, name).shape)
+        if have != value.shape:
+            raise ModelError(
+                f"cannot write {name!r} of site {view.site.name!r}: it is {have}, the view is {value.shape}"
+            )
+    with torch.no_grad():
+        for name, value in packed.items():
+            parameter = getattr(module, name)
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)).to(parameter.dtype))
+
+
+def _unpack(field: str, value: np.ndarray, site: Site) -> np.ndarray:
+    if field == "w_proj":
+        return value
+    return value.reshape(GATES[site.kind], site.size, *value.shape[1:])
+
+
+def _pack(field: str, value: np.ndarray) -> np.ndarray:
+    if field == "w_proj":
+        return value
+    return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])
+
+
+def layer_views(module: nn.RNNBase, path: str = "") -> list[list[View]]:
+    """All views of a recurrent module, ``[layer][direction]``."""
+    per_layer = 2 if module.bidirectional else 1
+    root = _Holder(module, path)
+    views = [read(root, site) for site in module_sites(module, path)]
+    return [views[i : i + per_layer] for i in range(0, len(views), per_layer)]
+
+
+class _Holder(nn.Module):
+    """Lets ``read`` and ``write`` address one module by the path that it has in a model."""
+
+    def __init__(self, module: nn.Module, path: str) -> None:
+        super().__init__()
+        self._module, self._path = [module], path
+
+    def get_submodule(self, target: str) -> nn.Module:
+        if target != self._path:
+            raise ModelError(f"site of module {target!r} asked of module {self._path!r}")
+        return self._module[0]
+
+
+def build(views: list[list[View]], like: nn.RNNBase) -> nn.RNNBase:
+    """A plain PyTorch layer of ``like``'s type, options, dtype and device that holds ``views[layer][direction]``.
+
+    All views must have the same number of units; their input widths must fit.
+    """
+    first = views[0][0]
+    options: dict[str, object] = {
+        "num_layers": len(views),
+        "bias": like.bias,
+        "batch_first": like.batch_first,
+        "dropout": like.dropout if len(views) > 1 else 0.0,
+        "bidirectional": len(views[0]) == 2,
+    }
+    if isinstance(like, nn.RNN):
+        options["nonlinearity"] = like.nonlinearity
+    if first.w_proj is not None:
+        options["proj_size"] = first.w_proj.shape[0]
+    weight = like.weight_ih_l0
+    base = next(cls for cls in _LAYERS if isinstance(like, cls))
+    # Created empty on the meta device: the random initialisation would move the global random state.
+    with torch.device("meta"):
+        module = base(first.inputs, first.hidden, **options)
+    module = module.to_empty(device=weight.device).to(weight.dtype)
+    holder = _Holder(module, "")
+    for layer, pair in enumerate(views):
+        for reverse, view in enumerate(pair):
+            site = dataclasses.replace(view.site, module="", layer=layer, reverse=bool(reverse))
+            write(holder, dataclasses.replace(view, site=site))
+    _copy_flags(like, module)
+    if isinstance(module, nn.RNNBase):
+        module.flatten_parameters()
+    return module
+
+
+def build_cell(view: View, like: nn.RNNCellBase) -> nn.RNNCellBase:
+    """A plain PyTorch cell of ``like``'s type that holds ``view``."""
+    base = next(cls for cls in _CELLS if isinstance(like, cls))
+    options: dict[str, object] = {"bias": like.bias}
+    if isinstance(like, nn.RNNCell):
+        options["nonlinearity"] = like.nonlinearity
+    with torch.device("meta"):
+        cell = base(view.inputs, view.hidden, **options)
+    return _filled(cell, view, like, like.weight_ih)
+
+
+def build_linear(view: View, like: nn.Linear) -> nn.Linear:
+    """A plain ``nn.Linear`` that holds ``view``."""
+    with torch.device("meta"):
+        linear = nn.Linear(view.inputs, view.hidden, bias=view.b_in is not None)
+    return _filled(linear, view, like, like.weight)
+
+
+def _filled(module, view: View, like: nn.Module, weight: torch.Tensor):  # type: ignore[no-untyped-def]
+    module = module.to_empty(device=weight.device).to(weight.dtype)
+    write(_Holder(module, ""), dataclasses.replace(view, site=dataclasses.replace(view.site, module="")))
+    _copy_flags(like, module)
+    return module
+
+
+def _copy_flags(like: nn.Module, module: nn.Module) -> None:
+    """Training mode and ``requires_grad`` of the old module hold for the new one."""
+    module.train(like.training)
+    frozen = {name for name, parameter in like.named_parameters() if not parameter.requires_grad}
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in frozen)
