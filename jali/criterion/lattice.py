@@ -4,7 +4,9 @@ R. Sengupta, "Lattice-based pruning in recurrent neural networks via poset model
 unit that is the meet of others can go. By formal concept analysis (B. Ganter, R. Wille, 1999) a unit is irreducible iff
 its column in the influence context is not the intersection of the columns that strictly contain it; its row says the same
 of what drives it. One threshold on a dense trained network separates nothing, so the default scores the *persistence* of
-irreducibility over the whole threshold filtration.
+irreducibility over the threshold filtration. By default its sparse half counts, densities up to 1/2, where a context says
+who is influenced *strongest*; in the dense half it says who is influenced *least*, and on trained LSTMs units chosen by
+that half alone were no better than random ones.
 """
 
 from __future__ import annotations
@@ -27,12 +29,14 @@ def score(
     *,
     form: Literal["persistence", "exact", "graded"] = "persistence",
     side: Literal["both", "columns", "rows"] = "both",
+    span: Literal["sparse", "full"] = "sparse",
     density: float = 0.05,
     algebra: str = "lukasiewicz",
 ) -> np.ndarray:
     """Scores (H,) in [0, 1].
 
-    ``form``: "persistence", the share of the filtration over which the unit is irreducible; "exact", irreducibility in
+    ``form``: "persistence", the share of the filtration over which the unit is irreducible, of its half up to density
+    1/2 or of the "full" one by ``span``; "exact", irreducibility in
     the context of the strongest ``density`` of the entries (1/2 per side, and up to another 1/2 by strength to order
     equals); "graded", the mean residual distance to the idempotent span of the other units in a residuated ``algebra``
     (godel, lukasiewicz, goguen, min-plus). ``side``: what the unit drives (columns), what drives it (rows), or the mean.
@@ -41,9 +45,7 @@ def score(
         raise CriterionError(f"side {side!r} is unknown; it is 'both', 'columns' or 'rows'")
     weights = view.influence()
     if form == "persistence":
-        from jali.maths.persistence import filtration
-
-        return filtration(weights).persistence(side)
+        return _persistence(weights, side, span)
     if form == "exact":
         return _mean(side, *(_exact(matrix, density) for matrix in (weights, weights.T)))
     if form == "graded":
@@ -52,6 +54,15 @@ def score(
         both = (graded_irreducibility(matrix, algebra).mean_gap for matrix in (weights, weights.T))  # type: ignore[arg-type]
         return _mean(side, *both)
     raise CriterionError(f"form {form!r} is unknown; it is 'persistence', 'exact' or 'graded'")
+
+
+def _persistence(weights: np.ndarray, side: Literal["both", "columns", "rows"], span: str) -> np.ndarray:
+    from jali.maths.persistence import filtration, logit_grid
+
+    if span not in ("sparse", "full"):
+        raise CriterionError(f"span {span!r} is unknown; it is 'sparse' or 'full'")
+    grid = logit_grid(*weights.shape)
+    return filtration(weights, grid[grid <= 0.5] if span == "sparse" else grid).persistence(side)
 
 
 def _mean(side: str, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:

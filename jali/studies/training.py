@@ -1,0 +1,99 @@
+"""The networks that the studies train, and how: one classifier, one recipe, deterministic by seed."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jali.data import Dataset, Split, batches
+from jali.studies.base import Progress
+
+
+class SequenceClassifier(nn.Module):
+    """One recurrent layer, and a linear head on its last step: (B, T, features) → (B, classes)."""
+
+    def __init__(self, features: int, hidden: int, classes: int) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(features, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW with a one-cycle learning rate (L. Smith, N. Topin, 2017), gradient clipping at 1, cross-entropy.
+
+    ``shift``: each image moves by up to this many pixels in both directions, anew in every epoch, zeros come in.
+    """
+
+    epochs: int
+    batch: int
+    lr: float
+    shift: int = 0
+    warmup: float = 0.15
+
+
+def train(model: nn.Module, data: Split, recipe: Recipe, seed: int, progress: Progress | None = None) -> None:
+    """Train ``model`` in place; the same seed gives the same weights on the same machine and number of threads."""
+    generator = torch.Generator().manual_seed(seed)
+    steps = recipe.epochs * -(-len(data.x) // recipe.batch)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps, pct_start=recipe.warmup)
+    model.train()
+    done = 0
+    for epoch in range(recipe.epochs):
+        for x, y in batches(data.x, data.y, recipe.batch, generator, shuffle=True):
+            loss = F.cross_entropy(model(shifted(x, recipe.shift, generator)), y)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            done += 1
+            if progress is not None and done % 20 == 0:
+                progress(f"epoch {epoch + 1} of {recipe.epochs}", done / steps)
+    model.eval()
+
+
+def shifted(x: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Each image of (B, T, F) moved by up to ``pixels`` rows and columns, zeros coming in."""
+    if pixels == 0:
+        return x
+    count, height, width = x.shape
+    padded = F.pad(x, (pixels,) * 4)
+    dy, dx = torch.randint(0, 2 * pixels + 1, (2, count), generator=generator)
+    rows = (dy[:, None] + torch.arange(height))[:, :, None]
+    columns = (dx[:, None] + torch.arange(width))[:, None, :]
+    return padded[torch.arange(count)[:, None, None], rows, columns]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, split: Split) -> float:
+    """Share of the examples of ``split`` that ``model`` classifies right, in [0, 1]."""
+    training = model.training
+    model.eval()
+    right = sum(int((model(x).argmax(-1) == y).sum()) for x, y in batches(split.x, split.y, 1000))
+    model.train(training)
+    return right / len(split.x)
+
+
+def dense_classifier(data: Dataset, hidden: int, recipe: Recipe, seed: int, progress: Progress | None) -> nn.Module:
+    """A classifier trained from scratch; ``seed`` draws its initial weights and the order of the examples."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = SequenceClassifier(data.features, hidden, data.classes)
+    train(model, data.train, recipe, seed, progress)
+    return model
+
+
+def fine_tuned(model: nn.Module, data: Split, recipe: Recipe, seed: int) -> nn.Module:
+    """A copy of ``model`` trained further."""
+    tuned = copy.deepcopy(model)
+    train(tuned, data, recipe, seed)
+    return tuned
