@@ -1,14 +1,11 @@
-"""The public verbs: plan, compact, mask, prune, save, load."""
+"""The verbs that decide and do all: plan and prune."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -157,42 +154,3 @@ def prune(
         smaller = surgery.compact
         notes.extend(surgery.notes)
     return Result(smaller, made, tuple(notes), cost(model, inputs), cost(smaller, inputs))
-
-
-def prune_to_folder(
-    *,
-    build: Callable[[], nn.Module],
-    weights: str | os.PathLike[str],
-    data: Any,
-    out: str | os.PathLike[str],
-    criterion: str = "lattice",
-    budget: float | None = None,
-    threshold: float | None = None,
-    multiple_of: int = 1,
-    min_width: int = 1,
-    scope: Literal["site", "global"] = "site",
-    options: Mapping[str, Any] | None = None,
-    fold: bool = True,
-    seed: int = 0,
-) -> Result:
-    """What ``jali prune`` does: build, load ``weights`` (safetensors), prune, and write the folder ``out``.
-
-    The folder gets ``weights.safetensors``, ``model.json``, ``plan.json``, ``records.jsonl`` and ``report.html``.
-    Raises the errors of :func:`prune`, and :class:`FileError`.
-    """
-    model = build()
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"the model's builder returned a {type(model).__name__}; it must return an nn.Module")
-    load_weights(model, weights)
-    items = batches(data)
-    limit = Budget(budget, threshold, scope, multiple_of, min_width)
-    started = time.perf_counter()
-    result = prune(model, criterion, limit, items, fold=fold, options=options, seed=seed)
-    seconds = time.perf_counter() - started
-    if not save(result.model, out, plan=result.plan, example_inputs=items[0]):
-        note = "jali.load needs build=, the builder of the original model: its forward pass cannot be stored as data"
-        result = dataclasses.replace(result, notes=(*result.notes, note))
-    from jali.studies.pruned import write_pruned_report
-
-    write_pruned_report(model, result, Path(out), seconds)
-    return result

@@ -41,8 +41,8 @@ def inputs_of(model: nn.Module, paths: Iterable[str], data: Sequence[Batch]) -> 
     """Module path → the positional and keyword arguments ``(args, kwargs)`` of each of its calls, in order.
 
 
-
-    The paths come in the order in which they are first called; those that never are come last. The model runs in evaluation mode without gradients and is left as it was.
+    The paths come in the order in which they are first called; those that never are come last. The model runs in
+    evaluation mode without gradients and is left as it was.
     """
     calls: dict[str, list[tuple[Any, ...]]] = {path: [] for path in paths}
     order: dict[str, None] = {}
