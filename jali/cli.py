@@ -119,9 +119,9 @@ def prune(
     writable_folder(out)
     build = _guarded(_resolve(model, ModelError), model, ModelError)
     calibration = _guarded(_resolve(data, DataError), data, DataError)()
-    from jali import api
+    from jali.studies.pruned import prune_to_folder
 
-    result = api.prune_to_folder(
+    result = prune_to_folder(
         build=build, weights=weights, data=calibration, out=out, criterion=criterion, budget=budget,
         threshold=threshold, multiple_of=multiple_of, min_width=min_width, scope=scope, options=options,
         fold=not no_fold, seed=seed,

@@ -142,7 +142,7 @@ def show(cell: Cell) -> str:
     if isinstance(cell, str) or not math.isfinite(cell):
         return cell if isinstance(cell, str) else NONE
     if isinstance(cell, int) or 1e3 <= abs(cell) < 1e15:
-        return f"{cell:,.0f}".replace(",", "\u202f")  # narrow no-break space
+        return f"{cell:,.0f}"
     return f"{cell:.4g}"
 
 

@@ -86,6 +86,7 @@ class Study(ABC):
     title: ClassVar[str]
     paper: ClassVar[str]  # citation
     default_seeds: ClassVar[int] = 3
+    listed: ClassVar[bool] = True  # False: a report of another command, which cannot be run as a study
 
     @abstractmethod
     def tasks(self, settings: Settings) -> list[Task]:
@@ -116,7 +117,7 @@ def _modules() -> dict[str, str]:
 def studies() -> list[Study]:
     """Every study, by name."""
     found = [getattr(importlib.import_module(module), "STUDY", None) for module in _modules().values()]
-    return [study for study in found if study is not None]
+    return [study for study in found if study is not None and study.listed]
 
 
 def find_study(name: str) -> Study:

@@ -1,0 +1,224 @@
+"""The demo: train an LSTM, remove half of its units by the lattice criterion, fold, compact, fine-tune, and compare.
+
+One run is one seed. Beside the lattice choice stand reconstruction, magnitude, random choice, and a small dense LSTM of
+the same width trained from scratch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from jali.api import plan
+from jali.costs import cost
+from jali.data import Dataset, load
+from jali.report.tables import Cell
+from jali.runs.store import RecordStore
+from jali.studies.base import Figure, Metric, Progress, Record, Settings, Study, Table, Task
+from jali.studies.structure import hasse_payload, persistence_payload
+from jali.studies.timing import latencies
+from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier, fine_tuned
+from jali.surgery.compact import operate
+from jali.surgery.fold import fold
+from jali.view import read, sites
+
+SPARSITY = 0.5
+CRITERIA = ("lattice", "reconstruction", "magnitude", "random")
+HIDDEN = {"digits": 64, "mnist": 128}
+CALIBRATION = 2000
+TRAINING = {
+    "digits": Recipe(epochs=30, batch=64, lr=1e-2),
+    "mnist": Recipe(epochs=4, batch=256, lr=5e-3, shift=1),
+}
+TUNING = {
+    "digits": Recipe(epochs=3, batch=64, lr=5e-3, warmup=0.1),
+    "mnist": Recipe(epochs=1, batch=64, lr=1e-2, shift=1, warmup=0.1),
+}
+STAGES = ("cut", "folded", "tuned")
+
+
+class Demo(Study):
+    name = "demo"
+    title = "jali demo: half of an LSTM's units, removed by their lattice"
+    paper = "R. Sengupta, Lattice-based pruning in recurrent neural networks via poset modeling, Algorithm 1"
+    default_seeds = 1
+
+    def __init__(self, task: str = "digits", seed: int | None = None) -> None:
+        """``task``: "digits" or "mnist"; ``seed``: the one seed to run, or those of the settings."""
+        self.task, self.seed = task, seed
+
+    def tasks(self, settings: Settings) -> list[Task]:
+        seeds = settings.seeds if self.seed is None else (self.seed,)
+        config = {"data": self.task, "hidden": HIDDEN[self.task], "sparsity": SPARSITY, "calibration": CALIBRATION}
+        small = HIDDEN[self.task] - round(SPARSITY * HIDDEN[self.task])
+        titles = {"dense": "train the dense LSTM", **{c: f"prune by {c}, fold, fine-tune" for c in CRITERIA}}
+        titles["small"] = f"train a dense LSTM of {small} units from scratch"
+        return [
+            Task({"data": self.task, "what": what, "seed": seed}, title, seed, config)
+            for seed in seeds
+            for what, title in titles.items()
+        ]
+
+    def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
+        data = load(task.config["data"])
+        if task.key["what"] in ("dense", "small"):
+            return self._dense(task, data, workspace, progress)
+        return self._pruned(task, data, workspace, progress)
+
+    def _dense(self, task: Task, data: Dataset, workspace: RecordStore, progress: Progress) -> Record:
+        small = task.key["what"] == "small"
+        width = task.config["hidden"] - (round(SPARSITY * task.config["hidden"]) if small else 0)
+        model = dense_classifier(data, width, TRAINING[data.name], task.seed, progress)
+        if not small:
+            workspace.write_tensors(_weights(data.name, task.seed), model.state_dict())
+        metrics = {"accuracy tuned": _accuracy(model, data)}
+        # Its own latency, and beside it that of the dense network, in the same run.
+        original = model if not small else _original(task, data, workspace)
+        return task.record(self.name, metrics | _costs(model, original, data))
+
+    def _pruned(self, task: Task, data: Dataset, workspace: RecordStore, progress: Progress) -> Record:
+        model = _original(task, data, workspace)
+        x, y = (part[:CALIBRATION] for part in data.train)
+        decided = plan(model, task.key["what"], SPARSITY, [(x, y)], seed=task.seed)
+        surgery = operate(model, decided, x[:8])
+        metrics = {"accuracy cut": _accuracy(surgery.compact, data)}
+        progress("fold")
+        fold(surgery, x)
+        metrics["accuracy folded"] = _accuracy(surgery.compact, data)
+        progress("fine-tune")
+        tuned = fine_tuned(surgery.compact, data.train, TUNING[data.name], task.seed)
+        metrics["accuracy tuned"] = _accuracy(tuned, data)
+        payloads: dict[str, Any] = {}
+        if task.key["what"] == "lattice":
+            view = read(model, sites(model)[0])
+            payloads = {"persistence": persistence_payload(view, decided.sites[0]), "hasse": hasse_payload(view)}
+        return task.record(self.name, metrics | _costs(tuned, model, data), data=payloads, notes=surgery.notes)
+
+    def summary(self, records: Sequence[Record]) -> list[Table]:
+        return [_table(list(run)) for run in _runs(records)]
+
+    def figures(self, records: Sequence[Record]) -> list[Figure]:
+        figures = []
+        for run in _runs(records):
+            figures += _structure_figures(run)
+            figures.append(_accuracy_against_size(run))
+        return figures
+
+
+def run_demo(task: str, out: Path, seed: int) -> None:
+    """Run the demo into the folder ``out`` (resuming what is there), print its table and write its report."""
+    from jali.studies.runner import run_study
+
+    if not run_study(Demo(task, seed), out).finished:
+        raise KeyboardInterrupt
+
+
+def _weights(name: str, seed: int) -> str:
+    return f"{name}-dense-seed{seed}.safetensors"
+
+
+def _original(task: Task, data: Dataset, workspace: RecordStore) -> nn.Module:
+    model = SequenceClassifier(data.features, task.config["hidden"], data.classes)
+    model.load_state_dict(workspace.read_tensors(_weights(data.name, task.seed)))
+    return model.eval()
+
+
+def _accuracy(model: nn.Module, data: Dataset) -> Metric:
+    return Metric(accuracy(model, data.test), len(data.test.x))
+
+
+def _costs(model: nn.Module, original: nn.Module, data: Dataset, repeats: int = 200) -> dict[str, Metric]:
+    x = data.test.x[:1]
+    found, dense = cost(model, x), cost(original, x)
+    own, before = latencies([model, original], x, repeats)
+    return {
+        "units": Metric(float(model.rnn.hidden_size), 1),  # type: ignore[union-attr, arg-type]
+        "parameters": Metric(found.parameters, 1),
+        "size": Metric(found.bytes / 1024, 1, "KiB"),
+        "macs": Metric(float(found.macs or 0), 1),
+        "macs of dense": Metric(float(dense.macs or 0), 1),
+        "latency": Metric(1e3 * own, repeats, "ms"),
+        "latency of dense": Metric(1e3 * before, repeats, "ms"),
+    }
+
+
+def _runs(records: Sequence[Record]) -> list[list[Record]]:
+    """The records of each (data, seed), in the order of the rows of the table."""
+    order = ("dense", *CRITERIA, "small")
+    keys = dict.fromkeys((r.task["data"], r.seed) for r in records)
+    runs = [[r for r in records if (r.task["data"], r.seed) == key] for key in keys]
+    return [sorted(run, key=lambda r: order.index(r.task["what"])) for run in runs]
+
+
+def _table(run: Sequence[Record]) -> Table:
+    names = {"dense": "dense, not pruned", "small": "small dense, from scratch"}
+    rows: list[tuple[Cell, ...]] = []
+    for record in run:
+        metrics = record.metrics
+        accuracies = [
+            f"{100 * metrics[f'accuracy {stage}'].value:.2f}" if f"accuracy {stage}" in metrics else "–"
+            for stage in STAGES
+        ]
+        value = {name: metric.value for name, metric in metrics.items()}
+        rows.append(
+            (
+                names.get(record.task["what"], record.task["what"]),
+                *accuracies,
+                int(value["units"]),
+                int(value["parameters"]),
+                f"{value['size']:.1f}",
+                f"{2e-6 * value['macs']:.2f}",
+                f"{value['latency']:.3f}",
+                f"{value['latency of dense'] / value['latency']:.2f}×",
+            )
+        )
+    first = run[0]
+    columns = (
+        "choice of units", "cut (%)", "folded (%)", "fine-tuned (%)", "units", "parameters", "KiB", "MFLOP per sequence",
+        "latency (ms)", "faster than dense",
+    )  # fmt: skip
+    caption = (
+        f"Test accuracy on {first.task['data']} after each step, seed {first.seed}; {SPARSITY:.0%} of the units removed. "
+        "A dense network's accuracy stands under 'fine-tuned'. Latency: one sequence on one thread, median, measured "
+        "alternately with the dense network."
+    )
+    return Table(f"Half of an LSTM on {first.task['data']}", columns, tuple(rows), caption)
+
+
+def _structure_figures(run: Sequence[Record]) -> list[Figure]:
+    figures = []
+    for record in run:
+        if "persistence" in record.data:
+            caption = (
+                "Left: how many units are meet-irreducible when only the strongest influences count, against their "
+                "density. Right: the share of this filtration in which each unit is irreducible, and which units stayed."
+            )
+            figures.append(Figure("persistence", "Persistence of irreducibility", record.data["persistence"], caption))
+        hasse = record.data.get("hasse")
+        if hasse:
+            caption = (
+                f"The {hasse['concepts']} concepts of the strongest {100 * hasse['density']:.2g} % of the influences, "
+                "labelled with the units whose column they are. The highlighted units are meet-irreducible: none of them "
+                "is the intersection of others."
+            )
+            figures.append(Figure("hasse", "Dependency lattice of the strongest influences", hasse, caption))
+    return figures
+
+
+def _accuracy_against_size(run: Sequence[Record]) -> Figure:
+    series = []
+    for record in run:
+        stages = [stage for stage in STAGES if f"accuracy {stage}" in record.metrics]
+        size = record.metrics["parameters"].value
+        label = record.task["what"] if record.task["what"] in CRITERIA else f"{record.task['what']}, from scratch"
+        y = [100 * record.metrics[f"accuracy {stage}"].value for stage in stages]
+        series.append({"label": label, "x": [size] * len(y), "y": y})
+    payload = {"x_label": "parameters", "y_label": "test accuracy (%)", "series": series}
+    caption = "Each pruned network appears after the cut, after the fold and after fine-tuning, from low to high."
+    return Figure("scatter", "Accuracy against size", payload, caption)
+
+
+STUDY = Demo()
