@@ -1,0 +1,87 @@
+"""The public verbs on a user's module: plan, mask, compact, prune, save and load."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import jali
+from jali.errors import BudgetError, CriterionError, DataError, FileError, ModelError, PlanError
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.norm = nn.LSTM(4, 8, num_layers=2, batch_first=True, bidirectional=True), nn.LayerNorm(16)
+        self.gru, self.head = nn.GRU(16, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x, h=None):
+        y, _ = self.rnn(x, h)
+        return self.head(self.gru(self.norm(y))[1][-1]).relu()
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+@pytest.fixture
+def data():
+    torch.manual_seed(1)
+    return [(torch.randn(16, 5, 4), torch.randint(0, 3, (16,))) for _ in range(2)]
+
+
+@pytest.mark.parametrize("criterion", sorted(jali.criteria()))
+def test_every_criterion_prunes_saves_and_loads(criterion, model, data, tmp_path):
+    result = jali.prune(model, criterion, 0.5, data)
+    assert result.plan.sparsity == 0.5
+    assert result.after.parameters < result.before.parameters
+    assert "0.5000" in str(result)
+    assert jali.save(result.model, tmp_path, plan=result.plan, example_inputs=data[0][0])
+    loaded = jali.load(tmp_path)
+    assert torch.equal(loaded(data[0][0]), result.model(data[0][0]))
+    assert jali.Plan.load(tmp_path / "plan.json") == result.plan
+    again = jali.plan(model, criterion, 0.5, data)
+    assert again.to_json() == result.plan.to_json()
+
+
+def test_weight_plans_mask(model):
+    plan = jali.plan(model, "magnitude", 0.9, granularity="weight")
+    assert abs(plan.sparsity - 0.9) < 1e-3
+    zeros = sum(int((p == 0).sum()) for name, p in jali.mask(model, plan).named_parameters() if "weight_" in name)
+    assert zeros >= sum(site.counts()[0] for site in plan.sites)
+    assert jali.Plan.from_json(plan.to_json()).to_json() == plan.to_json()
+
+
+def test_mistakes_get_one_clear_error(model, data, tmp_path):
+    with pytest.raises(CriterionError, match="lattice"):
+        jali.plan(model, "latice")
+    with pytest.raises(BudgetError, match=r"1\.2"):
+        jali.plan(model, "random", 1.2)
+    with pytest.raises(DataError, match="calibration data"):
+        jali.plan(model, "reconstruction")
+    with pytest.raises(DataError, match="no batch"):
+        jali.prune(model, "random", 0.5, [])
+    with pytest.raises(DataError, match="shape"):
+        jali.prune(model, "random", 0.5, torch.randn(3, 5, 7))
+    with pytest.raises(ModelError, match="no prunable site"):
+        jali.plan(nn.Linear(3, 3), "random")
+    with pytest.raises(PlanError, match="truncated"):
+        jali.Plan.from_json('{"schema": 1,')
+    with pytest.raises(FileError):
+        jali.load(tmp_path)
+    with torch.no_grad():
+        model.gru.weight_hh_l0[0, 0] = float("nan")
+    with pytest.raises(ModelError, match="1 NaN or infinite"):
+        jali.plan(model, "random")
+
+
+def test_importing_jali_imports_nothing_heavy():
+    code = (
+        "import sys, jali; print([m for m in ('torch', 'numba', 'scipy', 'matplotlib', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
