@@ -214,10 +214,9 @@ def test_records_of_an_unknown_study_get_plain_tables(toys: Path, tmp_path: Path
 def handed_over(toys: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """What the command hands to the library, which is replaced."""
     calls: list[dict[str, object]] = []
-    fake = types.ModuleType("jali.api")
+    fake = types.ModuleType("jali.studies.pruned")
     fake.prune_to_folder = lambda **arguments: calls.append(arguments) or "the summary"
-    monkeypatch.setitem(sys.modules, "jali.api", fake)
-    monkeypatch.setattr(jali, "api", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "jali.studies.pruned", fake)
     return calls
 
 

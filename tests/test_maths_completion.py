@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from strategies_order import isomorphic, lattices, posets, relations
 
 from jali.errors import ContextError, LimitError
 from jali.maths.completion import context_order, dedekind_macneille
@@ -20,6 +19,7 @@ from jali.maths.hasse import hasse_layout
 from jali.maths.lattice import Lattice
 from jali.maths.named_lattices import boolean, chain, divisor, m3, n5
 from jali.maths.order import BoolArray, condensation, covers, reflexive_transitive_closure, unfolding
+from tests.strategies_order import isomorphic, lattices, posets, relations
 
 
 # Completion -----------------------------------------------------------------------------------------------------------

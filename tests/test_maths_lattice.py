@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from strategies_order import isomorphic, lattices, modular_lattices, posets, subspaces
 
 from jali.errors import ContextError, LimitError
 from jali.maths.chains import height
@@ -18,6 +17,7 @@ from jali.maths.lattice_laws import is_diamond, is_distributive, is_modular, is_
 from jali.maths.moebius import moebius
 from jali.maths.named_lattices import boolean, chain, divisor, m3, n5, partition
 from jali.maths.order import BoolArray
+from tests.strategies_order import isomorphic, lattices, modular_lattices, posets, subspaces
 
 
 def modular_by_definition(lattice: Lattice) -> bool:

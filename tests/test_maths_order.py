@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies_order import acyclic_relations, posets, relations
 
 from jali.errors import ContextError
 from jali.maths import order
@@ -17,6 +16,7 @@ from jali.maths.chains import height, is_antichain, is_chain, ranks, width
 from jali.maths.moebius import moebius, moebius_from, moebius_interval, zeta
 from jali.maths.order import BoolArray
 from jali.maths.relation import pack, unpack
+from tests.strategies_order import acyclic_relations, posets, relations
 
 
 def graph_of(relation: BoolArray) -> nx.DiGraph:
