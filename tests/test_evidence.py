@@ -58,8 +58,6 @@ def test_batches_add_up():
     for whole, split in zip(measured(model, x).uses, measured(model, [x[:2], x[2:]]).uses, strict=True):
         np.testing.assert_allclose(whole.second, split.second, atol=1e-14)
         assert whole.samples == split.samples
-        if whole.gain is not None:
-            np.testing.assert_allclose(whole.gain, split.gain, atol=1e-14)
 
 
 def test_padding_is_not_measured():
@@ -85,9 +83,7 @@ def test_a_layer_is_read_by_both_directions_of_the_next():
     below.load_state_dict({name: value for name, value in model.state_dict().items() if "l0" in name})
     states, both = below(x)[0], torch.cat([model.weight_ih_l1, model.weight_ih_l1_reverse])
     for direction, columns in enumerate((slice(0, 4), slice(4, 8))):
-        recurrence, above = measured(model, x, direction).uses
-        assert recurrence.own
-        assert above.gain.shape == (2 * 3 * 4,)
+        _, above = measured(model, x, direction).uses
         check(above, "layer 1", both[:, columns], states[..., columns])
     last = measured(model, x, 2).uses[1]
     check(last, "output", torch.eye(4), model(x)[0][..., :4])

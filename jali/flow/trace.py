@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils import rnn
 
 from jali.errors import ModelError
@@ -88,7 +87,7 @@ def trace(
         first = str(error).strip().splitlines()
         return _nothing(units, f"torch.fx cannot trace the model ({first[0] if first else type(error).__name__})")
     escapes: dict[Port, str] = {}
-    called = {str(node.target) for node in graph.graph.nodes if node.op == "call_module"}
+    called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     for site in sites:
         if site.module not in called:
             escapes.update(dict.fromkeys(_ports(site.module), "the traced graph does not call it as a module"))
@@ -160,20 +159,33 @@ def _erase(graph: fx.Graph, node: fx.Node) -> None:
     graph.erase_node(node)
 
 
-def _graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], opaque: tuple[type, ...]) -> fx.GraphModule:
-    """The traced model with the shape of every value."""
+class _Shapes(fx.Interpreter):
+    """Runs a graph and notes the shape of every tensor in it.
+
+    Not a ``GraphModule`` with ``ShapeProp``: a GraphModule registers wrapped functions for the rest of the process and
+    so breaks later traces, and ShapeProp cannot take a PackedSequence apart.
+    """
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, torch.Tensor):
+            n.meta["shape"] = tuple(value.shape)
+        return value
+
+
+def _graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], opaque: tuple[type, ...]) -> fx.Graph:
+    """The traced model with the shape of every tensor in ``node.meta["shape"]``."""
     graph = symbolic_graph(model, args, kwargs, opaque)
     given = inspect.signature(model.forward).bind(*args, **kwargs).arguments
-    traced = fx.GraphModule(model, graph).eval()
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
-            ShapeProp(traced).propagate(*given.values())
+            _Shapes(model, graph=graph).run(*given.values())
     finally:
         for module, mode in training.items():
             module.training = mode
-    return traced
+    return graph
 
 
 class _Walk:
@@ -182,7 +194,7 @@ class _Walk:
     def __init__(
         self,
         model: nn.Module,
-        graph: fx.GraphModule,
+        graph: fx.Graph,
         units: Units,
         escapes: dict[Port, str],
         full_states: frozenset[str],
@@ -197,7 +209,7 @@ class _Walk:
         self.initial: set[str] = set()
 
     def run(self) -> None:
-        for node in self.graph.graph.nodes:
+        for node in self.graph.nodes:
             args = [self._value(argument) for argument in node.args]
             kwargs = {key: self._value(argument) for key, argument in node.kwargs.items()}
             self.values[node] = self._apply(node, args, kwargs)
@@ -238,11 +250,11 @@ class _Walk:
 
         def shape(k: int) -> tuple[int, ...] | None:
             if k == -1:
-                return _meta_shape(node)
+                return _shape(node)
             source = node.args[0] if node.args else None
             items = source if isinstance(source, tuple | list) else node.args
             item = items[k] if k < len(items) else None
-            return _meta_shape(item) if isinstance(item, fx.Node) else None
+            return _shape(item) if isinstance(item, fx.Node) else None
 
         return shape
 
@@ -294,7 +306,7 @@ class _Walk:
         mine = {id(p) for p in module._parameters.values() if p is not None}
         others = (m for m in self.model.modules() if m is not module)
         read_directly = {
-            id(_attribute(self.model, str(node.target))) for node in self.graph.graph.nodes if node.op == "get_attr"
+            id(_attribute(self.model, str(node.target))) for node in self.graph.nodes if node.op == "get_attr"
         }
         return bool(mine & read_directly) or any(mine & {id(p) for p in m._parameters.values()} for m in others)
 
@@ -328,10 +340,9 @@ class _Walk:
         return States(tuple(slots), frozenset({port}))
 
 
-def _meta_shape(node: fx.Node) -> tuple[int, ...] | None:
-    meta = node.meta.get("tensor_meta")
-    shape = getattr(meta, "shape", None)
-    return None if shape is None else tuple(shape)
+def _shape(node: fx.Node) -> tuple[int, ...] | None:
+    shape: tuple[int, ...] | None = node.meta.get("shape")
+    return shape
 
 
 def _attribute(model: nn.Module, target: str) -> Any:
