@@ -1,13 +1,14 @@
 """Save a model to a folder and load it again: safetensors and JSON, never code.
 
-``weights.safetensors``  the parameters and buffers
-``model.json``           the forward pass as a graph of known operations, or, where it cannot be stored as data, the
-                         description of the cut layers (then the caller's own code builds the rest)
-``plan.json``            the plan, if one was given
+``model.safetensors``  parameters and buffers, and in its metadata, as JSON, the forward pass as a graph of known
+                       operations, or, where it cannot be stored as data, the description of the cut layers (then the
+                       caller's own code builds the rest). One file, so that weights and shapes cannot come apart.
+``plan.json``          the plan, if one was given
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -15,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from jali.archive.graph import StoredModel, replaced_modules, to_data
 from jali.archive.specs import NotStorable, construct, describe
-from jali.batches import example
+from jali.batches import Batch, example, run, tensors_in
 from jali.errors import FileError, ModelError
 from jali.files import atomic_write, writable_folder
 from jali.flow.trace import symbolic_graph
@@ -30,7 +30,7 @@ from jali.plans import Plan
 from jali.surgery.compact import OPAQUE
 from jali.view import kind_of
 
-SCHEMA = 1
+SCHEMA, FILE, KEY = 1, "model.safetensors", "jali"
 
 
 def save(
@@ -39,17 +39,22 @@ def save(
     """Write ``model`` to ``folder``, so that :func:`load` can rebuild it.
 
     Returns whether it can be rebuilt from the folder alone, which needs ``example_inputs`` and a forward pass that
-    torch.fx can trace and that uses known operations only; otherwise ``load`` needs ``build``.
-    Raises :class:`FileError` if the folder cannot be written.
+    torch.fx can trace, that uses known operations only and that, rebuilt, gives the same outputs on ``example_inputs``;
+    otherwise ``load`` needs ``build``. Raises :class:`FileError` if the folder cannot be written.
     """
     target = writable_folder(folder)
-    body, whole = _describe_model(model, example_inputs)
+    if isinstance(model, StoredModel):
+        raise ModelError("a loaded model is saved already; copy its folder, or save the model it was made from")
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()}
-    atomic_write(target / "weights.safetensors", save_tensors(tensors))
+    body = _body(model, tensors, example_inputs)
+    used = (
+        tensors if body["kind"] == "modules" else {name: tensors[name] for name in _stored(body, tensors).state_dict()}
+    )
+    content = save_tensors(used, {KEY: json.dumps({"schema": SCHEMA, **body}, allow_nan=False)})
     if plan is not None:
         plan.save(target / "plan.json")
-    atomic_write(target / "model.json", (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
-    return whole
+    atomic_write(target / FILE, content)
+    return body["kind"] != "modules"
 
 
 def load(folder: str | os.PathLike[str], build: Callable[[], nn.Module] | None = None) -> nn.Module:
@@ -58,31 +63,19 @@ def load(folder: str | os.PathLike[str], build: Callable[[], nn.Module] | None =
     ``build``: a callable that returns the *original*, unpruned model; only needed where ``save`` returned False.
     Raises :class:`FileError` for a missing, truncated or foreign file.
     """
-    source = Path(folder)
-    body = _read_json(source / "model.json")
-    tensors = _read_tensors(source / "weights.safetensors")
-    if body.get("kind") == "graph":
-        model: nn.Module = StoredModel(_section(body, "graph"))
-    elif body.get("kind") == "layer":
-        model = construct(_section(body, "layer"))
-    elif body.get("kind") == "modules":
-        model = _rebuilt(_section(body, "modules"), build, str(body.get("reason")))
-    else:
-        raise FileError(f"{source / 'model.json'} describes a model of kind {body.get('kind')!r}, which is unknown")
+    path = Path(folder) / FILE
+    tensors, metadata = _read_tensors(path)
+    body = _read_body(path, metadata)
     try:
-        model.load_state_dict(tensors, strict=True, assign=True)
-    except RuntimeError as error:
-        lines = " ".join(str(error).split())
-        raise FileError(f"the weights in {str(source)!r} do not fit the stored model: {lines[:300]}") from None
-    for module in model.modules():
-        if isinstance(module, nn.RNNBase):
-            module.flatten_parameters()
-    return model.eval()
+        model = _rebuilt(body, build, tensors) if body.get("kind") == "modules" else _stored(body, tensors)
+        return _filled(model, tensors)
+    except FileError as error:
+        raise FileError(f"{str(path)!r}: {error}") from None
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """Load a safetensors ``state_dict`` into ``model``, in place; :class:`FileError` if it is damaged or does not fit."""
-    tensors = _read_tensors(Path(path))
+    tensors, _ = _read_tensors(Path(path))
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -90,38 +83,84 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         raise FileError(f"the weights in {str(path)!r} do not fit {type(model).__name__}: {lines[:300]}") from None
 
 
-def _describe_model(model: nn.Module, example_inputs: Any) -> tuple[dict[str, Any], bool]:
+def _stored(body: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The model that ``body`` describes, its parameters still on the meta device."""
+    limit = sum(tensor.numel() for tensor in tensors.values())
+    if body.get("kind") == "graph":
+        return StoredModel(_section(body, "graph"), limit)
+    if body.get("kind") == "layer":
+        return construct(_section(body, "layer"), limit)
+    raise FileError(f"it holds a model of kind {body.get('kind')!r}, which is unknown")
+
+
+def _filled(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """``model`` with the stored ``tensors`` as its parameters and buffers, in evaluation mode."""
+    for name, buffer in model.named_buffers():
+        given = tensors.get(name)
+        if given is not None and not buffer.is_meta and not buffer.is_floating_point() and not _equal(buffer, given):
+            raise FileError(f"the stored buffer {name!r} contradicts the stored shapes; save the model again")
+    try:
+        model.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        lines = " ".join(str(error).split())
+        raise FileError(f"the weights do not fit the stored model: {lines[:300]}") from None
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()
+    return model.eval()
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.cpu(), b)
+
+
+def _body(model: nn.Module, tensors: Mapping[str, Tensor], example_inputs: Any) -> dict[str, Any]:
     if kind_of(model) is not None or isinstance(model, OPAQUE):
-        return {"schema": SCHEMA, "kind": "layer", "layer": describe(model)}, True
-    if isinstance(model, StoredModel):
-        raise ModelError("a loaded model is saved already; copy its folder, or save the model it was made from")
+        return {"kind": "layer", "layer": describe(model)}
     reason = "no example inputs were given"
     if example_inputs is not None:
         batch = example(example_inputs)
         try:
             graph = symbolic_graph(model, batch.args, dict(batch.kwargs), OPAQUE)
-            return {"schema": SCHEMA, "kind": "graph", "graph": to_data(model, graph)}, True
+            body = {"kind": "graph", "graph": to_data(model, graph)}
+            if _same_outputs(model, _stored(body, tensors), tensors, batch):
+                return body
+            reason = (
+                "rebuilt from the folder it gives other outputs than the model: its class does more than its modules"
+            )
         except NotStorable as error:
             reason = str(error)
         except Exception as error:  # torch.fx runs the user's forward on proxies: anything can come out of it
             reason = f"torch.fx cannot trace it ({type(error).__name__}: {error})"
     paths = [path for path, module in model.named_modules() if isinstance(module, OPAQUE) or kind_of(module)]
     outer = [path for path in paths if not any(path.startswith(f"{other}.") for other in paths)]
-    modules = replaced_modules(outer, model)
-    return {"schema": SCHEMA, "kind": "modules", "modules": modules, "reason": reason}, False
+    return {"kind": "modules", "modules": replaced_modules(outer, model), "reason": reason}
 
 
-def _rebuilt(modules: Mapping[str, Any], build: Callable[[], nn.Module] | None, reason: str) -> nn.Module:
+def _same_outputs(model: nn.Module, stored: nn.Module, tensors: Mapping[str, Tensor], batch: Batch) -> bool:
+    """Whether the rebuilt model computes what ``model`` computes in evaluation mode, bit for bit, on the CPU."""
+    own = {name: tensors[name] for name in stored.state_dict()}
+    rebuilt, original = _filled(stored, own), copy.deepcopy(model).cpu().eval()
+    with torch.no_grad():
+        want, got = run(original, batch), run(rebuilt, batch)
+    pairs = list(zip(tensors_in(want), tensors_in(got), strict=True))
+    return all(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
+
+
+def _rebuilt(
+    body: Mapping[str, Any], build: Callable[[], nn.Module] | None, tensors: Mapping[str, Tensor]
+) -> nn.Module:
     if build is None:
         raise FileError(
-            f"the forward pass is not in the folder ({reason}); pass build=, a callable that returns the original model"
+            f"the forward pass is not stored ({body.get('reason')}); pass build=, a callable that returns the original model"
         )
     model = build()
-    for path, spec in modules.items():
+    limit = sum(tensor.numel() for tensor in tensors.values())
+    for path, spec in _section(body, "modules").items():
         parent, _, leaf = path.rpartition(".")
         try:
             model.get_submodule(path)
-            setattr(model.get_submodule(parent), leaf, construct(spec))
+            setattr(model.get_submodule(parent), leaf, construct(spec, limit))
         except AttributeError:
             raise FileError(f"the built model has no module {path!r}; build= must return the original model") from None
     return model
@@ -129,29 +168,32 @@ def _rebuilt(modules: Mapping[str, Any], build: Callable[[], nn.Module] | None, 
 
 def _section(body: Mapping[str, Any], name: str) -> Any:
     if not isinstance(body.get(name), dict):
-        raise FileError(f"model.json has no {name!r}; save the model again")
+        raise FileError(f"it has no {name!r}; save the model again")
     return body[name]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"cannot read {str(path)!r} ({error.strerror}); is this a folder that jali wrote?") from None
-    except (ValueError, RecursionError) as error:
+def _read_body(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if KEY not in metadata:
         raise FileError(
-            f"{str(path)!r} is not valid JSON ({error}); it may be truncated: save the model again"
-        ) from None
+            f"{str(path)!r} holds weights only, no model that jali saved; use your own class and its weights"
+        )
+    try:
+        body = json.loads(metadata[KEY])
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{str(path)!r} has damaged metadata ({error}); save the model again") from None
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
         found = body.get("schema") if isinstance(body, dict) else None
         raise FileError(f"{str(path)!r} has schema {found!r}, this version of jali reads schema {SCHEMA}")
     return body
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        return load_tensors(path.read_bytes())
+        with safe_open(path, framework="pt") as file:
+            # Copies: the file's own memory is not aligned, and kernels round differently on unaligned weights.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except OSError as error:
-        raise FileError(f"cannot read {str(path)!r} ({error.strerror})") from None
+        reason = error.strerror or "no such file"
+        raise FileError(f"cannot read {str(path)!r} ({reason}); give a folder or file that exists") from None
     except SafetensorError as error:
         raise FileError(f"{str(path)!r} is not a whole safetensors file ({error}); save the model again") from None

@@ -59,6 +59,7 @@ _DTYPES = {str(d): d for d in (
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
     torch.uint8, torch.bool,
 )}  # fmt: skip
+MAX_DEPTH = 20  # of nested arguments
 _PATH = re.compile(r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)*")
 
 
@@ -126,19 +127,21 @@ class StoredModel(nn.Module):
     Parameters and buffers have the names that they had in the original model. Made by :func:`jali.load`.
     """
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        """Raises :class:`FileError` if ``data`` is not a graph of known operations."""
+    def __init__(self, data: Mapping[str, Any], limit: int) -> None:
+        """Parameters are on the meta device; ``limit``: see :func:`jali.archive.specs.construct`.
+
+        Raises :class:`FileError` if ``data`` is not a graph of known operations.
+        """
         super().__init__()
         try:
             for path, spec in data["modules"].items():
-                self._put(path, construct(spec))
+                self._put(path, construct(spec, limit))
             for path, kind in data["tensors"].items():
-                self._put(path, torch.empty([int(n) for n in kind["shape"]]), parameter=kind["parameter"] is True)
-            self.nodes = tuple(_checked(node, set(data["modules"]), set(data["tensors"])) for node in data["nodes"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+                empty = torch.empty([int(n) for n in kind["shape"]], device="meta")
+                self._put(path, empty, parameter=kind["parameter"] is True)
+            self.nodes = _checked_nodes(data["nodes"], set(data["modules"]), set(data["tensors"]))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
             raise FileError(f"the stored graph is malformed ({type(error).__name__}: {error})") from None
-        if not self.nodes or self.nodes[-1]["op"] != "output":
-            raise FileError("the stored graph is truncated: it does not end with an output; save the model again")
 
     def _put(self, path: str, value: nn.Module | torch.Tensor, parameter: bool = False) -> None:
         if not _PATH.fullmatch(path):
@@ -196,24 +199,39 @@ class StoredModel(nn.Module):
         return f"{len(self.nodes)} operations"
 
 
-def _checked(node: Mapping[str, Any], modules: set[str], tensors: set[str]) -> dict[str, Any]:
-    op, target = node["op"], node["target"]
-    known = {
-        "placeholder": True,
-        "output": True,
-        "call_module": target in modules,
-        "get_attr": target in tensors,
-        "call_method": target in METHODS,
-        "call_function": target in FUNCTIONS or (target == "getattr" and node["args"][1] in ATTRIBUTES),
-    }
-    if not known.get(op, False):
-        raise ValueError(f"{op} {target!r} is not a known operation")
-    return {"name": str(node["name"]), "op": op, "target": target, "args": node["args"], "kwargs": dict(node["kwargs"])}
+def _checked_nodes(nodes: Sequence[Mapping[str, Any]], modules: set[str], tensors: set[str]) -> tuple[Any, ...]:
+    """The nodes, if every operation is known and reads only what came before it; else a ValueError or the like."""
+    seen: dict[str, Any] = {}
+    for node in nodes:
+        op, target, name = node["op"], node["target"], str(node["name"])
+        known = {
+            "placeholder": True,
+            "output": len(node["args"]) == 1,
+            "call_module": target in modules,
+            "get_attr": target in tensors,
+            "call_method": target in METHODS and len(node["args"]) > 0,
+            "call_function": target in FUNCTIONS
+            or (target == "getattr" and len(node["args"]) == 2 and node["args"][1] in ATTRIBUTES),
+        }
+        if not known.get(op, False):
+            raise ValueError(f"{op} {target!r} is not a known operation")
+        for item in [*node["args"], *node["kwargs"].values()]:
+            _decode(item, dict.fromkeys(seen))  # refuses an unknown kind, and a value that is not computed yet
+        if name in seen:
+            raise ValueError(f"two operations are named {name!r}")
+        kwargs = dict(node["kwargs"])
+        seen[name] = {"name": name, "op": op, "target": target, "args": list(node["args"]), "kwargs": kwargs}
+    checked = tuple(seen.values())
+    if not checked or [node["op"] for node in checked].index("output") != len(checked) - 1:
+        raise ValueError("it does not end with its one output; it may be truncated")
+    return checked
 
 
-def _decode(value: Any, values: Mapping[str, Any]) -> Any:
+def _decode(value: Any, values: Mapping[str, Any], depth: int = 0) -> Any:
+    if depth > MAX_DEPTH:
+        raise FileError(f"a stored argument is nested more than {MAX_DEPTH} deep")
     if isinstance(value, list):
-        return [_decode(item, values) for item in value]
+        return [_decode(item, values, depth + 1) for item in value]
     if not isinstance(value, dict):
         return value
     (kind, inside), *rest = value.items()
@@ -222,9 +240,9 @@ def _decode(value: Any, values: Mapping[str, Any]) -> Any:
     if kind == "node":
         return values[inside]
     if kind == "tuple":
-        return tuple(_decode(item, values) for item in inside)
+        return tuple(_decode(item, values, depth + 1) for item in inside)
     if kind == "slice":
-        return slice(*(_decode(item, values) for item in inside))
+        return slice(*(_decode(item, values, depth + 1) for item in inside))
     simple: dict[str, Any] = {
         "ellipsis": lambda: Ellipsis,
         "dtype": lambda: _DTYPES[inside],

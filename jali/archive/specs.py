@@ -24,6 +24,7 @@ PLAIN: dict[str, type[nn.Module]] = {
     )
 }  # fmt: skip
 _NOT_OPTIONS = {"self", "device", "dtype", "inplace", "args", "kwargs"}
+MAX_LAYERS = 1000  # every layer is a Python object, also of a hostile file
 # Constructor parameters of layers that take *args, and options under another attribute name.
 _RECURRENT = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
 
@@ -69,21 +70,24 @@ def describe(module: nn.Module) -> dict[str, Any]:
     return {"type": name, "options": _options(module)}
 
 
-def construct(spec: Mapping[str, Any]) -> nn.Module:
-    """The module that ``describe`` described, with uninitialised parameters; :class:`FileError` if it makes no sense."""
+def construct(spec: Mapping[str, Any], limit: int) -> nn.Module:
+    """The module that ``describe`` described; :class:`FileError` if it makes no sense.
+
+    Parameters are on the meta device and take no memory, whatever their stored size. Buffers that widen an output are
+    real, and refused if they are longer than ``limit``, the number of elements in the stored tensors.
+    """
     try:
         kind = spec["type"]
-        if kind in _BUILDERS:
-            return _BUILDERS[kind](spec)
         with torch.device("meta"):
-            module = PLAIN[kind](**_checked(spec["options"]))
-        return module.to_empty(device="cpu")
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-        raise FileError(f"the stored module {_brief(spec)} cannot be built ({type(error).__name__}: {error})") from None
+            if kind in _BUILDERS:
+                return _BUILDERS[kind](spec, limit)
+            return PLAIN[kind](**_checked(spec["options"]))
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
+        raise FileError(f"the stored module {_brief(spec)} cannot be built ({_brief(error)})") from None
 
 
-def _brief(spec: object) -> str:
-    return repr(spec)[:120]
+def _brief(value: object) -> str:
+    return repr(value)[:160]
 
 
 def _options(module: nn.Module) -> dict[str, Any]:
@@ -117,6 +121,8 @@ def _json(value: Any) -> bool:
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     if not all(isinstance(name, str) and name not in _NOT_OPTIONS and _json(v) for name, v in options.items()):
         raise ValueError("an option is not a plain value")
+    if not 1 <= options.get("num_layers", 1) <= MAX_LAYERS:
+        raise ValueError(f"num_layers {options['num_layers']} is not in 1..{MAX_LAYERS}")
     return {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
 
 
@@ -139,14 +145,22 @@ def _keep(values: Any, size: int) -> np.ndarray:
     return keep
 
 
-def _uneven(spec: Mapping[str, Any]) -> nn.Module:
-    return UnevenLayers([[construct(one) for one in row] for row in spec["layers"]], float(spec["dropout"]))  # type: ignore[misc]
+def _size(value: Any, limit: int) -> int:
+    if not 1 <= int(value) <= limit:
+        raise ValueError(f"a width of {value} is not in 1..{limit}, the number of elements in the stored tensors")
+    return int(value)
 
 
-def _full_width(spec: Mapping[str, Any]) -> nn.Module:
-    size = int(spec["hidden_size"])
+def _uneven(spec: Mapping[str, Any], limit: int) -> nn.Module:
+    rows = [[construct(one, limit) for one in row] for row in spec["layers"]]
+    return UnevenLayers(rows, float(spec["dropout"]))  # type: ignore[arg-type]
+
+
+def _full_width(spec: Mapping[str, Any], limit: int) -> nn.Module:
+    widened = spec["output"] != "no" or spec["h"] or spec["c"]
+    size = _size(spec["hidden_size"], limit) if widened else int(spec["hidden_size"])
     module = FullWidth(
-        construct(spec["inner"]),  # type: ignore[arg-type]
+        construct(spec["inner"], limit),  # type: ignore[arg-type]
         [_keep(values, size) for values in spec["keep"]],
         size,
         output=spec["output"] != "no",
@@ -160,21 +174,21 @@ def _full_width(spec: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def _full_width_cell(spec: Mapping[str, Any]) -> nn.Module:
-    size = int(spec["hidden_size"])
-    module = FullWidthCell(construct(spec["inner"]), _keep(spec["keep"], size), size)  # type: ignore[arg-type]
+def _full_width_cell(spec: Mapping[str, Any], limit: int) -> nn.Module:
+    size = _size(spec["hidden_size"], limit)
+    module = FullWidthCell(construct(spec["inner"], limit), _keep(spec["keep"], size), size)  # type: ignore[arg-type]
     _repaired(module.h, spec["h"])
     return module
 
 
-def _full_width_linear(spec: Mapping[str, Any]) -> nn.Module:
-    size = int(spec["out_features"])
-    module = FullWidthLinear(construct(spec["inner"]), _keep(spec["keep"], size), size)  # type: ignore[arg-type]
+def _full_width_linear(spec: Mapping[str, Any], limit: int) -> nn.Module:
+    size = _size(spec["out_features"], limit)
+    module = FullWidthLinear(construct(spec["inner"], limit), _keep(spec["keep"], size), size)  # type: ignore[arg-type]
     _repaired(module.output, spec["output"])
     return module
 
 
-_BUILDERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
+_BUILDERS: dict[str, Callable[[Mapping[str, Any], int], nn.Module]] = {
     "UnevenLayers": _uneven,
     "FullWidth": _full_width,
     "FullWidthCell": _full_width_cell,

@@ -42,7 +42,7 @@ def prune_to_folder(
 ) -> Result:
     """What ``jali prune`` does: build, load ``weights`` (safetensors), prune, and write the folder ``out``.
 
-    The folder gets ``weights.safetensors``, ``model.json``, ``plan.json``, ``records.jsonl`` and ``report.html``;
+    The folder gets ``model.safetensors``, ``plan.json``, ``records.jsonl`` and ``report.html``;
     :func:`jali.load` rebuilds the model. Raises the errors of :func:`jali.prune`, and :class:`FileError`.
     """
     limit = Budget(budget, threshold, scope, multiple_of, min_width)
