@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import operator
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,7 +59,6 @@ _DTYPES = {str(d): d for d in (
     torch.uint8, torch.bool,
 )}  # fmt: skip
 MAX_DEPTH = 20  # of nested arguments
-_PATH = re.compile(r"[A-Za-z_0-9]+(\.[A-Za-z_0-9]+)*")
 
 
 def to_data(model: nn.Module, graph: fx.Graph) -> dict[str, Any]:
@@ -144,8 +142,6 @@ class StoredModel(nn.Module):
             raise FileError(f"the stored graph is malformed ({type(error).__name__}: {error})") from None
 
     def _put(self, path: str, value: nn.Module | torch.Tensor, parameter: bool = False) -> None:
-        if not _PATH.fullmatch(path):
-            raise ValueError(f"{path!r} is no path of a module")
         *parents, leaf = path.split(".")
         owner: nn.Module = self
         for name in parents:
