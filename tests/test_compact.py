@@ -1,26 +1,24 @@
 """Masked ≡ compacted (DESIGN §5): every cell type, depth, direction, bias, projection, layout and dtype."""
 
-import itertools
+import copy
+import io
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 import jali
 from jali.batches import tensors_in
 from jali.errors import PlanError
 from jali.plans import Budget, Plan, SitePlan
 from jali.view import sites
+from jali.widths import UnevenLayers
+from tests.strategies_models import forms, layers, plans
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
-GRID = [
-    (cls, *rest)
-    for cls in (nn.RNN, nn.LSTM, nn.GRU)
-    for rest in itertools.product((1, 2), (False, True), (False, True), (False, True), (0, 3), tuple(TOLERANCE))
-    if cls is nn.LSTM or not rest[4]
-]
 
 
 def random_plan(model: nn.Module, fractions: tuple[float, ...]) -> Plan:
@@ -38,25 +36,83 @@ def largest_difference(a: object, b: object) -> float:
     return max(float((x - y).detach().abs().max()) for x, y in pairs)
 
 
+def size(value: object) -> float:
+    """What a tolerance is relative to: a relu network has no bounded states."""
+    return max(1.0, *(float(tensor.detach().abs().max()) for tensor in tensors_in(value)))
+
+
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
-@pytest.mark.parametrize("fractions", [(0.5,), (0.5, 0.25, 0.3)], ids=["equal", "unequal"])
-@pytest.mark.parametrize(("cls", "layers", "both", "bias", "first", "proj", "dtype"), GRID)
-def test_masked_is_compacted(cls, layers, both, bias, first, proj, dtype, fractions):
+@settings(max_examples=300)
+@given(data=st.data(), layer=layers(), form=forms)
+def test_masked_is_compacted(data, layer, form):
+    """Outputs and final states, whatever the cell, depth, direction, bias, projection, layout, states and dtype."""
+    plan, args = data.draw(plans(layer)), form.arguments(layer)
+    masked, small = jali.mask(layer, plan), jali.compact(layer, plan, args)
+    assert largest_difference(masked(*args), small(*args)) <= TOLERANCE[layer.weight_ih_l0.dtype] * size(masked(*args))
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@settings(max_examples=100)
+@given(data=st.data(), layer=layers(), form=forms)
+def test_one_compacted_layer_serves_every_kind_of_call(data, layer, form):
+    plan = data.draw(plans(layer))
+    masked, small = jali.mask(layer, plan), jali.compact(layer, plan)
+    args = form.arguments(layer)
+    assert largest_difference(masked(*args), small(*args)) <= TOLERANCE[layer.weight_ih_l0.dtype] * size(masked(*args))
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@settings(max_examples=60)
+@given(data=st.data(), layer=layers(), form=forms)
+def test_removed_units_stay_zero_from_the_first_step(data, layer, form):
+    plan, args = data.draw(plans(layer)), form.arguments(layer)
+    _, states = jali.mask(layer, plan)(*args)
+    directions = 2 if layer.bidirectional else 1
+    for site in sites(layer):
+        slot, removed = site.layer * directions + site.reverse, list(plan.site(site.name).removed)
+        for what, state in zip("hc", states if isinstance(states, tuple) else (states,), strict=False):
+            if what == "c" or not layer.proj_size:
+                assert not state[slot][..., removed].any()
+
+
+class Stack(nn.Module):
+    """Two recurrent layers, dropout between them, a head on the last step."""
+
+    def __init__(self, low, high):
+        super().__init__()
+        self.low, self.high = low, high
+        self.head = nn.Linear(high.hidden_size * (2 if high.bidirectional else 1), 3, dtype=high.weight_ih_l0.dtype)
+
+    def forward(self, x):
+        y = torch.nn.functional.dropout(self.low(x)[0], 0.5, self.training)
+        y = self.high(y)[0]
+        return self.head(y[:, -1] if self.high.batch_first else y[-1])
+
+
+@settings(max_examples=80)
+@given(data=st.data(), low=layers(max_layers=2, dtypes=(torch.float64,), projections=False), seed=st.integers(0, 999))
+def test_stacks_of_layers_shrink_through_and_through(data, low, seed):
+    torch.manual_seed(seed)
+    width = low.hidden_size * (2 if low.bidirectional else 1)
+    high = nn.LSTM(width, 5, batch_first=low.batch_first, dtype=torch.float64)
+    model = Stack(low, high).eval()
+    plan, x = data.draw(plans(model)), torch.randn(3, 4, low.input_size, dtype=torch.float64)
+    masked, small = jali.mask(model, plan), jali.compact(model, plan, x)
+    assert largest_difference(masked(x), small(x)) <= 1e-12 * size(masked(x))
+    kept = sum(len(plan.site(f"low.{site.name}").kept) for site in sites(low) if site.layer == low.num_layers - 1)
+    assert small.high.input_size == kept
+    assert small.head.in_features == len(plan.site("high.l0").kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("cls", [nn.RNN, nn.LSTM, nn.GRU])
+def test_low_precision_runs_and_agrees_to_its_precision(cls, dtype):
     torch.manual_seed(0)
-    extra = {"proj_size": proj} if proj else {}
-    layer = cls(4, 8, layers, bidirectional=both, bias=bias, batch_first=first, dtype=dtype, **extra)
-    plan = random_plan(layer, fractions)
-    x = torch.randn(5, 6, 4, dtype=dtype)
-    batch, slots = (5 if first else 6), layers * (2 if both else 1)
-    h = torch.randn(slots, batch, proj or 8, dtype=dtype)
-    hx = (h, torch.randn(slots, batch, 8, dtype=dtype)) if cls is nn.LSTM else h
-    masked, small = jali.mask(layer, plan), jali.compact(layer, plan, (x, hx))
-    calls = [(x,), (x, hx), (x[0],)]
-    padded = torch.randn(6, batch, 4, dtype=dtype) if not first else torch.randn(batch, 6, 4, dtype=dtype)
-    lengths = torch.arange(1, batch + 1).roll(2)
-    packed = pack_padded_sequence(padded, lengths, batch_first=first, enforce_sorted=False)
-    for args in [*calls, (packed,), (packed, hx)]:
-        assert largest_difference(masked(*args), small(*args)) <= TOLERANCE[dtype]
+    layer = cls(4, 8, 2, dtype=dtype).eval()
+    plan, x = random_plan(layer, (0.5,)), torch.randn(5, 3, 4, dtype=dtype)
+    small = jali.compact(layer, plan, x)
+    assert all(parameter.dtype == dtype for parameter in small.parameters())
+    assert largest_difference(jali.mask(layer, plan)(x), small(x)) < 0.05
 
 
 @pytest.mark.parametrize("cls", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
@@ -147,14 +203,80 @@ def test_equal_widths_give_the_plain_layer_and_leave_the_model_alone():
     assert torch.equal(torch.random.get_rng_state(), after)
 
 
-def test_a_removed_unit_is_zero_also_from_a_given_state():
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@settings(max_examples=60)
+@given(data=st.data(), layer=layers())
+def test_equal_widths_give_pytorchs_own_layer(data, layer):
+    plan = data.draw(plans(layer))
+    small = jali.compact(layer, plan)
+    inner = small.inner
+    even = len({len(planned.kept) for planned in plan.sites}) == 1
+    assert type(inner) is (type(layer) if even else UnevenLayers)
+    if even:
+        assert inner.hidden_size == len(plan.sites[0].kept)
+
+
+def small_stack():
     torch.manual_seed(0)
-    layer = nn.LSTM(3, 6)
-    plan = random_plan(layer, (0.5,))
-    y, (h, c) = jali.mask(layer, plan)(torch.randn(4, 2, 3), (torch.randn(1, 2, 6), torch.randn(1, 2, 6)))
-    removed = list(plan.sites[0].removed)
-    assert all(float(value[..., removed].abs().max()) == 0.0 for value in (y, h, c))
-    assert float(y.abs().max()) > 0.0
+    model = Stack(nn.GRU(4, 6, 2, batch_first=True, bidirectional=True), nn.LSTM(12, 6, batch_first=True))
+    plan, x = random_plan(model, (0.5, 0.3)), torch.randn(3, 5, 4)
+    return jali.compact(model.eval(), plan, x), x
+
+
+def test_compacted_modules_stay_ordinary_modules():
+    """deepcopy, state_dict, saving, training and export keep working (DESIGN §5)."""
+    small, x = small_stack()
+    want = small(x)
+    twin = copy.deepcopy(small)
+    assert torch.equal(twin(x), want)
+    file = io.BytesIO()
+    torch.save(small.state_dict(), file)
+    file.seek(0)
+    other, _ = small_stack()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other(x), want)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    twin.train()(x).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in twin.parameters())
+    optimizer.step()
+    assert not torch.equal(twin.eval()(x), want)
+
+
+def test_compacted_modules_export():
+    small, x = small_stack()
+    exported = torch.export.export(small, (x,)).module()
+    torch.testing.assert_close(exported(x), small(x))
+
+
+def test_a_layer_called_twice_is_cut_once():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.GRU(6, 6, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(self.rnn(self.rnn(x)[0])[0][:, -1])
+
+    torch.manual_seed(0)
+    model, x = Twice().double(), torch.randn(3, 5, 6, dtype=torch.float64)
+    plan = random_plan(model, (0.5,))
+    small = jali.compact(model, plan, x)
+    assert largest_difference(jali.mask(model, plan)(x), small(x)) <= 1e-12
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+def test_linear_sites_are_cut_with_their_readers():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2)).double()
+    names = [site for site in sites(model, linear=True) if site.name != "4"]
+    planned = tuple(SitePlan(s.name, s.kind, s.size, (0, 3), (0.0,) * s.size) for s in names)
+    plan, x = Plan("unit", "random", Budget(0.3), planned), torch.randn(5, 4, dtype=torch.float64)
+    small = jali.compact(model, plan, x)
+    assert largest_difference(jali.mask(model, plan)(x), small(x)) <= 1e-12
+    assert [(m.in_features, m.out_features) for m in small if isinstance(m, nn.Linear)] == [(4, 6), (6, 4), (4, 2)]
 
 
 def test_plans_that_do_not_fit_are_refused():
