@@ -66,8 +66,16 @@ def plan(
 
 
 def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"the model is a {type(model).__name__}; give the torch.nn.Module that holds the recurrent layers"
+        )
     if patterns is None:
         return list(sites(model))
+    if isinstance(patterns, str) or not patterns:
+        raise ModelError(
+            f"sites={patterns!r} is not a list of names; give e.g. sites=['encoder.*'], or leave it out for all"
+        )
     everything = sites(model, linear=True)
     chosen = [site for site in everything if any(fnmatchcase(site.name, pattern) for pattern in patterns)]
     for pattern in patterns:

@@ -30,7 +30,8 @@ def batches(data: Any) -> list[Batch]:
 
     A tensor (or PackedSequence) is one batch. An iterable gives batches, each of which is a tensor, a dict of keyword
     arguments, or a pair ``(inputs, target)`` whose inputs are a tensor, a tuple of arguments or a dict.
-    Raises :class:`DataError` if there is none, or for anything else.
+    Raises :class:`DataError` if there is none, for anything else, and for a bare tuple of two tensors, which may be meant
+    as one pair or as two batches.
     """
     if isinstance(data, Tensor | PackedSequence):
         items: list[Any] = [(data, None)]
@@ -38,6 +39,10 @@ def batches(data: Any) -> list[Batch]:
         items = [data]
     elif isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
         raise DataError(f"data is a {type(data).__name__}; give a tensor, an iterable of batches or a DataLoader")
+    elif isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor | PackedSequence) for part in data):
+        raise DataError(
+            "data is a tuple of two tensors; give [(x, y)] for one batch with its target, [a, b] for two batches"
+        )
     else:
         items = list(data)
     if not items:
@@ -119,5 +124,6 @@ def _move(value: Any, device: torch.device) -> Any:
     if isinstance(value, Mapping):
         return {key: _move(item, device) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(_move(item, device) for item in value)
+        moved = [_move(item, device) for item in value]
+        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)
     return value

@@ -14,9 +14,9 @@ from jali.capture import inputs_of
 
 @dataclass(frozen=True)
 class Cost:
-    """``parameters`` and ``bytes`` of the whole model; ``macs`` (multiply-accumulates) of one call, None without inputs.
+    """``parameters`` of the whole model (shared ones count once) and their ``bytes``; ``macs`` of one call, or None.
 
-    The multiply-accumulates are those of recurrent layers, cells and Linear layers; one is two floating-point operations.
+    ``macs`` are multiply-accumulates of recurrent layers, cells and Linear layers; one is two floating-point operations.
     """
 
     parameters: int
@@ -26,7 +26,7 @@ class Cost:
 
 def cost(model: nn.Module, example_inputs: Any = None) -> Cost:
     """Count ``model``; with ``example_inputs`` (as for :func:`jali.compact`) also the work of one call on them."""
-    parameters = {id(p): p for p in model.parameters()}.values()
+    parameters = list(model.parameters())
     count, size = sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
     if example_inputs is None:
         return Cost(count, size)
@@ -41,4 +41,12 @@ def _macs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> i
     x = args[0] if args else kwargs["input"]
     data: Tensor = x.data if isinstance(x, PackedSequence) else x
     rows = data.numel() // max(data.shape[-1], 1)
-    return rows * sum(p.numel() for name, p in module.named_parameters(recurse=False) if name.startswith("weight"))
+    return rows * sum(weight.numel() for weight in _weights(module))
+
+
+def _weights(module: nn.Module) -> list[Tensor]:
+    """The weight matrices, also where they are parametrized and so no parameters of the module itself."""
+    if isinstance(module, nn.RNNBase):
+        return [weight for group in module.all_weights for weight in group if weight.dim() == 2]
+    names = ("weight_ih", "weight_hh") if isinstance(module, nn.RNNCellBase) else ("weight",)
+    return [getattr(module, name) for name in names]

@@ -268,6 +268,36 @@ def test_a_layer_called_twice_is_cut_once():
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.parametrize("fractions", [(0.5,), (0.5, 0.25)], ids=["equal", "unequal"])
+@pytest.mark.parametrize("cls", [nn.RNN, nn.LSTM, nn.GRU])
+def test_given_states_keep_their_width_though_nothing_reads_the_outputs_wide(cls, fractions):
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = cls(4, 8, 2, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x, state):
+            return self.head(self.rnn(x, state)[0])
+
+    torch.manual_seed(0)
+    model, x, h = Decoder().double(), torch.randn(3, 5, 4).double(), torch.randn(2, 3, 8).double()
+    plan, state = random_plan(model, fractions), (h, h.flip(0)) if cls is nn.LSTM else h
+    small = jali.compact(model, plan, (x, state))
+    assert largest_difference(jali.mask(model, plan)(x, state), small(x, state)) <= 1e-12
+    assert small.head.in_features == len(plan.sites[1].kept)
+
+
+@pytest.mark.parametrize("fractions", [(0.5,), (0.5, 0.25)], ids=["equal", "unequal"])
+def test_dropout_between_layers_is_kept(fractions):
+    torch.manual_seed(0)
+    layer = nn.LSTM(4, 8, 2, dropout=0.5)
+    small = jali.compact(layer, random_plan(layer, fractions))
+    x = torch.ones(6, 3, 4)
+    assert small.inner.dropout == 0.5
+    assert not torch.equal(small(x)[0], small(x)[0])
+    assert torch.equal(small.eval()(x)[0], small(x)[0])
+
+
 def test_linear_sites_are_cut_with_their_readers():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2)).double()

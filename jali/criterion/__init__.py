@@ -7,7 +7,8 @@ The file name, with "-" for "_", is the name on the command line, in tests and i
 - ``score(view, evidence, **options) -> (H,)``: scores of the units, and/or
 - ``score_weights(view, evidence, **options) -> {"w_in": (G, H, I), "w_rec": (G, H, R)}``: scores of the weights.
 
-Options are keyword-only parameters with defaults. A criterion that draws random numbers has a ``seed`` option.
+Options are keyword-only parameters with defaults, annotated as float, int, bool, str or a Literal: the registry refuses
+values of another type, so that a criterion checks ranges only. A criterion that draws random numbers has a ``seed`` option.
 Adding a criterion touches no other file.
 """
 

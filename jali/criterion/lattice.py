@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 
-from jali.errors import CriterionError
 from jali.evidence import SiteEvidence
 from jali.view import View
 
@@ -31,7 +30,7 @@ def score(
     side: Literal["both", "columns", "rows"] = "both",
     span: Literal["sparse", "full"] = "sparse",
     density: float = 0.05,
-    algebra: str = "lukasiewicz",
+    algebra: Literal["godel", "lukasiewicz", "goguen", "min-plus"] = "lukasiewicz",
 ) -> np.ndarray:
     """Scores (H,) in [0, 1].
 
@@ -41,26 +40,19 @@ def score(
     equals); "graded", the mean residual distance to the idempotent span of the other units in a residuated ``algebra``
     (godel, lukasiewicz, goguen, min-plus). ``side``: what the unit drives (columns), what drives it (rows), or the mean.
     """
-    if side not in ("both", "columns", "rows"):
-        raise CriterionError(f"side {side!r} is unknown; it is 'both', 'columns' or 'rows'")
     weights = view.influence()
     if form == "persistence":
         return _persistence(weights, side, span)
     if form == "exact":
         return _mean(side, *(_exact(matrix, density) for matrix in (weights, weights.T)))
-    if form == "graded":
-        from jali.maths.graded import graded_irreducibility
+    from jali.maths.graded import graded_irreducibility
 
-        both = (graded_irreducibility(matrix, algebra).mean_gap for matrix in (weights, weights.T))  # type: ignore[arg-type]
-        return _mean(side, *both)
-    raise CriterionError(f"form {form!r} is unknown; it is 'persistence', 'exact' or 'graded'")
+    return _mean(side, *(graded_irreducibility(matrix, algebra).mean_gap for matrix in (weights, weights.T)))
 
 
 def _persistence(weights: np.ndarray, side: Literal["both", "columns", "rows"], span: str) -> np.ndarray:
     from jali.maths.persistence import filtration, logit_grid
 
-    if span not in ("sparse", "full"):
-        raise CriterionError(f"span {span!r} is unknown; it is 'sparse' or 'full'")
     grid = logit_grid(*weights.shape)
     return filtration(weights, grid[grid <= 0.5] if span == "sparse" else grid).persistence(side)
 

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 
+from jali.errors import CriterionError
 from jali.evidence import SiteEvidence
 from jali.view import View
 
@@ -25,5 +26,7 @@ def score_weights(view: View, evidence: SiteEvidence, *, seed: int = 0) -> dict[
 
 
 def _generator(view: View, seed: int) -> np.random.Generator:
+    if seed < 0:
+        raise CriterionError(f"seed {seed} is negative; give a whole number, at least 0")
     # crc32 of the name, not hash(): Python salts that one per process.
     return np.random.default_rng([seed, zlib.crc32(view.site.name.encode())])

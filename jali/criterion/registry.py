@@ -5,15 +5,17 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from jali.errors import CriterionError
+from jali.errors import BudgetError, ContextError, CriterionError, ModelError
 from jali.evidence import SiteEvidence
 from jali.view import View
 
@@ -31,13 +33,16 @@ class Criterion:
         return frozenset(self.module.NEEDS)
 
     def score(self, view: View, evidence: SiteEvidence) -> np.ndarray:
-        """Unit scores, (H,), checked to be finite. Raises :class:`CriterionError` if it scores weights only."""
+        """Unit scores, (H,), checked to be finite.
+
+        Raises :class:`CriterionError` if it scores weights only, or cannot score this site.
+        """
         scores = np.asarray(self._call("score", "unit", view, evidence), dtype=np.float64)
         self._check(scores, (view.hidden,), view)
         return scores
 
     def score_weights(self, view: View, evidence: SiteEvidence) -> dict[str, np.ndarray]:
-        """Weight scores per view field. Raises :class:`CriterionError` if it scores units only."""
+        """Weight scores per view field. Raises :class:`CriterionError` if it scores units only, or not this site."""
         scores = dict(self._call("score_weights", "weight", view, evidence))
         for field, value in scores.items():
             self._check(value, getattr(view, field).shape, view)
@@ -50,13 +55,25 @@ class Criterion:
             raise CriterionError(
                 f"criterion {self.name!r} has no scores of {granularity} granularity; these have: {', '.join(able)}"
             )
-        return target(view, evidence, **_accepted(self.name, target, self.options))
+        if "gradients" in self.needs and not evidence.gradients:
+            raise CriterionError(
+                f"criterion {self.name!r} needs gradients, and none were measured at site {view.site.name!r}; "
+                "collect evidence on data with targets"
+            )
+        accepted = {option: value for option, value in self.options.items() if option in _options(target)}
+        try:
+            return target(view, evidence, **accepted)
+        except (BudgetError, ContextError, ModelError) as error:
+            raise CriterionError(
+                f"criterion {self.name!r} cannot score site {view.site.name!r}: {error}; change its options, choose "
+                "another criterion, or leave the site out"
+            ) from error
 
     def _check(self, scores: np.ndarray, shape: tuple[int, ...], view: View) -> None:
         if scores.shape != shape or not np.isfinite(scores).all():
             raise CriterionError(
                 f"criterion {self.name!r} gave scores of shape {scores.shape} for site {view.site.name!r} (wanted {shape}), "
-                f"{int((~np.isfinite(scores)).sum())} of them not finite"
+                f"{int((~np.isfinite(scores)).sum())} of them not finite; check the data, the loss and the scale of the weights"
             )
 
 
@@ -68,23 +85,44 @@ def criteria() -> dict[str, str]:
 def get(name: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> Criterion:
     """The criterion ``name`` with ``options``; ``seed`` goes to those that draw random numbers.
 
-    Raises :class:`CriterionError` for an unknown name (with the nearest ones) or option.
+    Raises :class:`CriterionError` for an unknown name (with the nearest ones), or an option that is unknown or of another
+    type than its annotation says.
     """
     modules = _modules()
-    if name not in modules:
+    if not isinstance(name, str) or name not in modules:
         near = difflib.get_close_matches(str(name), modules, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(modules)}"
         raise CriterionError(f"unknown criterion {name!r}; {hint}")
+    if options is not None and not isinstance(options, Mapping):
+        raise CriterionError(f"options {options!r} are not a mapping; give e.g. {{'density': 0.1}}")
     module, chosen = modules[name], dict(options or {})
     functions = [getattr(module, f) for f in ("score", "score_weights") if hasattr(module, f)]
-    known = set().union(*(_options(function) for function in functions))
+    known: dict[str, Any] = {}
+    for function in functions:
+        known |= _options(function)
     for option in chosen:
         if option not in known:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
             raise CriterionError(f"criterion {name!r} has no option {option!r}; {has}")
+        chosen[option] = _checked(name, option, chosen[option], known[option])
+    seed = _checked(name, "seed", seed, int)
     if "seed" in known:
         chosen.setdefault("seed", seed)
     return Criterion(name, module, chosen)
+
+
+def _checked(name: str, option: str, value: Any, kind: Any) -> Any:
+    """``value`` as the option's annotated type, a plain one that JSON can hold."""
+    if get_origin(kind) is Literal:
+        fits, wanted = value in get_args(kind), f"one of {', '.join(map(repr, get_args(kind)))}"
+    else:
+        number = {float: Real, int: Integral}.get(kind, kind)
+        fits = isinstance(value, number) and (kind is bool or not isinstance(value, bool))
+        fits = fits and (kind is not float or math.isfinite(value))
+        wanted = {float: "a finite number", int: "a whole number"}.get(kind, f"a {kind.__name__}")
+    if not fits:
+        raise CriterionError(f"criterion {name!r}: option {option} is {value!r}; give {wanted}")
+    return value if get_origin(kind) is Literal else kind(value)
 
 
 def _modules() -> dict[str, ModuleType]:
@@ -94,10 +132,7 @@ def _modules() -> dict[str, ModuleType]:
     return {name.replace("_", "-"): importlib.import_module(f"jali.criterion.{name}") for name in names}
 
 
-def _options(function: Any) -> set[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def _accepted(name: str, function: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if key in _options(function)}
+def _options(function: Any) -> dict[str, Any]:
+    """Option → annotated type."""
+    parameters, types = inspect.signature(function).parameters.values(), get_type_hints(function)
+    return {p.name: types[p.name] for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -16,7 +16,11 @@ NEEDS = ("gradients",)
 
 
 def score(view: View, evidence: SiteEvidence) -> np.ndarray:
-    """``mean over batches of (Σ g·w over the incoming and outgoing parameters of u)²``, (H,)."""
+    """``mean over batches of (Σ g·w over the parameters of u)²``, (H,).
+
+    The parameters of u are what :func:`jali.mask` sets to zero in its site: incoming weights, biases, and outgoing
+    recurrent weights (or its column of the projection); its weight to itself counts once.
+    """
     total = np.zeros(view.hidden)
     for gradient in evidence.gradients:
         moved = (view.w_in * gradient.w_in).sum(axis=(0, 2))
@@ -27,7 +31,7 @@ def score(view: View, evidence: SiteEvidence) -> np.ndarray:
             product = view.w_rec * gradient.w_rec
             moved = moved + product.sum(axis=(0, 2))
             if view.w_proj is None:
-                moved = moved + product.sum(axis=(0, 1))
+                moved = moved + product.sum(axis=(0, 1)) - np.einsum("guu->u", product)
         if view.w_proj is not None and gradient.w_proj is not None:
             moved = moved + (view.w_proj * gradient.w_proj).sum(axis=0)
         total += moved**2

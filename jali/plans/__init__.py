@@ -1,0 +1,10 @@
+"""Plans: what goes, from scores and a budget. Pure data and arithmetic, no model.
+
+A :class:`Plan` is JSON with a schema version; the same scores and the same budget give the same plan, bit for bit.
+"""
+
+from jali.plans.budget import Budget
+from jali.plans.decide import decide_units, decide_weights
+from jali.plans.plan import SCHEMA, Granularity, Plan, SitePlan
+
+__all__ = ["SCHEMA", "Budget", "Granularity", "Plan", "SitePlan", "decide_units", "decide_weights"]
