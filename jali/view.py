@@ -205,7 +205,7 @@ def read(model: nn.Module, site: Site) -> View:
                     "parametrization); make it permanent first (prune.remove / remove_parametrizations)"
                 )
             continue
-        value = parameter.detach().to("cpu", torch.float64).numpy()
+        value = parameter.detach().to("cpu", torch.float64, copy=True).numpy()
         if not np.isfinite(value).all():
             count = int((~np.isfinite(value)).sum())
             raise ModelError(

@@ -278,7 +278,9 @@ def pack(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int],
 
 @rule(rnn.pad_packed_sequence)
 def unpack(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int], Shape]) -> Any:
-    return (x, None) if isinstance(x, Features) else UNSAFE
+    """Padding is zero unless the caller asks for another value, which removed features would have, too."""
+    padding = args[1] if len(args) > 1 else kwargs.get("padding_value", 0.0)
+    return (x, None) if isinstance(x, Features) and padding == 0 else UNSAFE
 
 
 @rule("size", getattr)

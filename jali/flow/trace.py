@@ -160,7 +160,7 @@ def _erase(graph: fx.Graph, node: fx.Node) -> None:
 
 
 class _Shapes(fx.Interpreter):
-    """Runs a graph and notes the shape of every tensor in it.
+    """Runs a graph and notes the shape of every tensor and number in it.
 
     Not a ``GraphModule`` with ``ShapeProp``: a GraphModule registers wrapped functions for the rest of the process and
     so breaks later traces, and ShapeProp cannot take a PackedSequence apart.
@@ -170,6 +170,8 @@ class _Shapes(fx.Interpreter):
         value = super().run_node(n)
         if isinstance(value, torch.Tensor):
             n.meta["shape"] = tuple(value.shape)
+        elif isinstance(value, int | float):
+            n.meta["shape"] = ()
         return value
 
 

@@ -15,27 +15,34 @@ from jali.view import Site
 def decide_units(scores: Mapping[Site, np.ndarray], budget: Budget) -> dict[Site, np.ndarray]:
     """Site → indices of the removed units, ascending.
 
-    The lowest scores go first; equal scores go by descending index, so that a plan depends on nothing else.
+    The lowest scores go first; equal scores go by descending index, so that a plan depends on nothing else. Units that
+    must stay for a width's sake do not count as removed: a global budget takes others in their place.
     """
-    candidates = [(float(s), -unit, k) for k, site in enumerate(scores) for unit, s in enumerate(scores[site])]
-    going: list[list[int]] = [[] for _ in scores]
-    if budget.threshold is not None:
-        chosen = sorted(c for c in candidates if c[0] < budget.threshold)
-    elif budget.scope == "global":
-        chosen = sorted(candidates)[: round(float(budget.sparsity or 0) * len(candidates))]
-    else:
-        chosen = sorted(candidates)
-    for _, minus_unit, k in chosen:
-        going[k].append(-minus_unit)
+    orders = []
+    for site, values in scores.items():
+        spare = site.size - max(budget.min_width, site.minimum)
+        orders.append(np.lexsort((-np.arange(site.size), values))[: max(spare, 0)])
     out = {}
-    for site, order in zip(scores, going, strict=True):
-        count = len(order)
-        if budget.threshold is None and budget.scope == "site":
-            count = round(float(budget.sparsity or 0) * site.size)
-        keep = max(site.size - count, budget.min_width, site.minimum)
-        keep = min(site.size, math.ceil(keep / budget.multiple_of) * budget.multiple_of)
-        out[site] = np.sort(np.asarray(order[: site.size - keep], dtype=int))
+    for site, order, count in zip(scores, orders, _counts(scores, orders, budget), strict=True):
+        keep = min(site.size, math.ceil((site.size - count) / budget.multiple_of) * budget.multiple_of)
+        out[site] = np.sort(order[: site.size - keep])
     return out
+
+
+def _counts(scores: Mapping[Site, np.ndarray], orders: list[np.ndarray], budget: Budget) -> list[int]:
+    """How many units go at each site, before rounding; ``orders``: the units that may go, the first to go first."""
+    rows, threshold = list(zip(scores.values(), orders, strict=True)), budget.threshold
+    if threshold is not None:
+        return [int((values[order] < threshold).sum()) for values, order in rows]
+    if budget.scope == "site":
+        return [min(_nearest(budget, len(values)), len(order)) for values, order in rows]
+    candidates = [(float(values[unit]), -unit, k) for k, (values, order) in enumerate(rows) for unit in order]
+    chosen = sorted(candidates)[: _nearest(budget, sum(len(values) for values, _ in rows))]
+    return np.bincount([k for _, _, k in chosen], minlength=len(rows)).tolist()
+
+
+def _nearest(budget: Budget, size: int) -> int:
+    return round(float(budget.sparsity or 0) * size)
 
 
 def decide_weights(
@@ -52,7 +59,7 @@ def decide_weights(
         flat = np.concatenate([scores[site][f].ravel() for site in group for f in scores[site]])
         mask = np.ones(flat.size, dtype=bool)
         order = np.argsort(-flat, kind="stable")
-        mask[order[flat.size - round(float(budget.sparsity or 0) * flat.size) :]] = False
+        mask[order[flat.size - _nearest(budget, flat.size) :]] = False
         at = 0
         for site in group:
             out[site] = {}

@@ -1,0 +1,246 @@
+"""Where units go: what tracing claims is what it may claim, and never more.
+
+Every row of the table is a forward pass around one bidirectional LSTM and a head. Sound: the model cut as traced,
+without the check that ``compact`` makes afterwards, computes what the masked model computes. Useful: it shrinks the head
+where the table says so.
+"""
+
+import math
+import operator
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import jali
+from jali.batches import example
+from jali.flow import Port, occurrences, trace
+from jali.flow.rules import RULES, ZERO_PRESERVING, ZERO_PRESERVING_MODULES
+from jali.surgery.compact import _cut
+from jali.surgery.mask import mask
+from jali.view import sites
+from tests.test_compact import largest_difference, random_plan
+
+STEPS, WIDTH = 4, 12  # of the input; the LSTM has 6 units in each direction
+
+# name: (forward(model, x), what the head sees of the layer: features per unit, whether the head shrinks)
+TABLE = {
+    "last step": (lambda m, x: m.head(m.rnn(x)[0][:, -1]), 1, True),
+    "last step, ellipsis": (lambda m, x: m.head(m.rnn(x)[0][:, -1, ...]), 1, True),
+    "last step, select by slice": (lambda m, x: m.head(m.rnn(x)[0][:, -1:, :].squeeze(1)), 1, True),
+    "all steps": (lambda m, x: m.head(m.rnn(x)[0]), 1, True),
+    "two steps joined": (lambda m, x: m.head(torch.cat((m.rnn(x)[0][:, 0], m.rnn(x)[0][:, -1]), -1)), 2, True),
+    "final states": (lambda m, x: m.head(torch.cat((m.rnn(x)[1][0][-2], m.rnn(x)[1][0][-1]), 1)), 1, True),
+    "final states, the other order": (lambda m, x: m.head(torch.cat((m.rnn(x)[1][0][1], m.rnn(x)[1][0][0]), 1)), 1, True),
+    "cell states": (lambda m, x: m.head(torch.cat((m.rnn(x)[1][1][0], m.rnn(x)[1][1][1]), 1)), 1, True),
+    "states as they lie": (lambda m, x: m.head(m.rnn(x)[1][0].transpose(0, 1).reshape(-1, WIDTH)), 1, False),
+    "mean over time": (lambda m, x: m.head(m.rnn(x)[0].mean(1)), 1, True),
+    "maximum over time": (lambda m, x: m.head(m.rnn(x)[0].max(1).values), 1, False),
+    "maximum over time, indexed": (lambda m, x: m.head(m.rnn(x)[0].max(1)[0]), 1, True),
+    "positions of the maximum": (lambda m, x: m.head(m.rnn(x)[0].max(1)[1].to(x.dtype)), 1, False),
+    "amax over time": (lambda m, x: m.head(torch.amax(m.rnn(x)[0], dim=1, keepdim=True)), 1, True),
+    "pooling over time": (lambda m, x: m.head(F.adaptive_avg_pool1d(m.rnn(x)[0].transpose(1, 2), 1).squeeze(2)), 1, True),
+    "mean over everything": (lambda m, x: m.head(m.rnn(x)[0].mean().expand(3, WIDTH)), 1, False),
+    "mean over the features": (lambda m, x: m.head(m.rnn(x)[0].mean(-1, keepdim=True).expand(3, STEPS, WIDTH)), 1, False),
+    "flatten": (lambda m, x: m.head(m.rnn(x)[0].flatten(1)), STEPS, True),
+    "reshape to the batch": (lambda m, x: m.head(m.rnn(x)[0].reshape(x.shape[0], -1)), STEPS, True),
+    "view with a fixed width": (lambda m, x: m.head(m.rnn(x)[0].contiguous().view(-1, WIDTH)), 1, False),
+    "view that splits directions": (lambda m, x: m.head(m.rnn(x)[0].reshape(3, STEPS, 2, -1)[:, -1, 0]), 0.5, False),
+    "features before time": (lambda m, x: m.head(m.rnn(x)[0].permute(0, 2, 1).permute(0, 2, 1)[:, 0]), 1, True),
+    "flattened features before time": (lambda m, x: m.head(m.rnn(x)[0].transpose(1, 2).flatten(1)), STEPS, False),
+    "relu, dropout, tanh": (lambda m, x: m.head(F.dropout(torch.relu(m.rnn(x)[0]).tanh(), 0.5, m.training)), 1, True),
+    "gelu": (lambda m, x: m.head(F.gelu(m.rnn(x)[0])), 1, True),
+    "sigmoid": (lambda m, x: m.head(torch.sigmoid(m.rnn(x)[0])), 1, False),
+    "exp": (lambda m, x: m.head(m.rnn(x)[0].exp()), 1, False),
+    "softmax": (lambda m, x: m.head(m.rnn(x)[0].softmax(-1)), 1, False),
+    "layer norm": (lambda m, x: m.head(F.layer_norm(m.rnn(x)[0], (WIDTH,))), 1, False),
+    "scaled": (lambda m, x: m.head(m.rnn(x)[0] * 0.5 / math.sqrt(WIDTH)), 1, True),
+    "shifted": (lambda m, x: m.head(m.rnn(x)[0] + 1), 1, False),
+    "gated by a number per step": (lambda m, x: m.head(x[..., :1] * m.rnn(x)[0]), 1, True),
+    "gated by a vector": (lambda m, x: m.head(m.rnn(x)[0] * m.scale), 1, False),
+    "attention over time": (lambda m, x: m.head(torch.softmax(x @ x.transpose(1, 2), -1) @ m.rnn(x)[0]), 1, True),
+    "attention by the states": (lambda m, x: m.head(m.rnn(x)[0].transpose(1, 2) @ x[..., :1]), 1 / WIDTH, False),
+    "residual with itself": (lambda m, x: m.head(m.rnn(x)[0] + m.rnn(x)[0]), 1, False),
+    "joined with the input": (lambda m, x: m.head(torch.cat((x, m.rnn(x)[0]), -1)), 1.25, True),
+    "joined along time": (lambda m, x: m.head(torch.cat((m.rnn(x)[0], m.rnn(x)[0]), 1)), 1, True),
+    "stacked steps": (lambda m, x: m.head(torch.stack((m.rnn(x)[0][:, 0], m.rnn(x)[0][:, 1]))), 1, False),
+    "halves by number": (lambda m, x: m.head(m.rnn(x)[0][..., :6]), 0.5, False),
+    "chunks": (lambda m, x: m.head(m.rnn(x)[0].chunk(2, -1)[1]), 0.5, False),
+    "reversed features": (lambda m, x: m.head(m.rnn(x)[0].flip(-1)), 1, False),
+    "functional head": (lambda m, x: F.linear(m.rnn(x)[0], m.head.weight, m.head.bias), 1, False),
+    "einsum": (lambda m, x: torch.einsum("btf,of->bto", m.rnn(x)[0], m.head.weight), 1, False),
+    "head and output": (lambda m, x: (m.head(m.rnn(x)[0]), m.rnn(x)[0]), 1, False),
+    "head and states": (lambda m, x: (m.head(m.rnn(x)[0]), m.rnn(x)[1]), 1, True),
+    "head twice": (lambda m, x: m.head(m.rnn(x)[0][:, 0]) - m.head(m.rnn(x)[0][:, -1]), 1, True),
+    "head on something else, too": (lambda m, x: m.head(m.rnn(x)[0]) + m.head(m.scale), 1, False),
+    "width used as a number": (lambda m, x: m.head(m.rnn(x)[0]) / m.rnn(x)[0].shape[-1], 1, False),
+    "time used as a number": (lambda m, x: m.head(m.rnn(x)[0].sum(1) / m.rnn(x)[0].shape[1]), 1, True),
+    "states fed back": (lambda m, x: m.head(m.rnn(x, m.rnn(x)[1])[0]), 1, True),
+}  # fmt: skip
+
+
+class Model(nn.Module):
+    def __init__(self, forward, share):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 6, batch_first=True, bidirectional=True)
+        self.head, self.scale = nn.Linear(round(share * WIDTH), 2), nn.Parameter(torch.randn(WIDTH))
+        self.run = forward
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+def model_of(name):
+    torch.manual_seed(0)
+    forward, share, shrinks = TABLE[name]
+    return Model(forward, share).double().eval(), torch.randn(3, STEPS, 3, dtype=torch.float64), shrinks
+
+
+@pytest.mark.parametrize("fractions", [(0.5,), (0.5, 0.2)], ids=["equal", "unequal"])
+@pytest.mark.parametrize("name", TABLE)
+def test_what_is_traced_is_sound(name, fractions):
+    model, x, shrinks = model_of(name)
+    plan = random_plan(model, fractions)
+    cut = _cut(model, plan, example(x)).compact
+    assert largest_difference(mask(model, plan)(x), cut(x)) <= 1e-12
+    states = any(word in name for word in ("final states", "cell states", "fed back"))
+    if not (states and len(fractions) > 1):  # states of unequal width have no common tensor
+        assert (cut.head.in_features < model.head.in_features) == shrinks
+
+
+# "states fed back": there the unit is read by its own recurrence, too.
+@pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row[-1] and name != "states fed back"])
+def test_a_claimed_unit_is_read_through_the_claimed_columns_only(name):
+    """With its columns zeroed in the claimed readers, a unit may take any value: the outputs do not see it."""
+    model, x, _ = model_of(name)
+    flow = trace(model, sites(model), (x,))
+    assert Port("rnn", "output") not in flow.escapes
+    site, unit = sites(model)[1], 2
+    (reader,) = [reader for reader in flow.readers if reader.module == "head"]
+    columns = [place[unit] for place in occurrences(reader.labels, flow.units.labels(site))]
+    assert columns
+    with torch.no_grad():
+        model.head.weight[:, columns] = 0.0
+
+    def outputs(value):
+        def disturb(module, args, result):
+            output, (h, c) = result
+            parts = [tensor.clone() for tensor in (output, h, c)]
+            parts[0][..., 6 + unit] = value
+            parts[1][1, :, unit] = parts[2][1, :, unit] = value
+            return parts[0], (parts[1], parts[2])
+
+        with model.rnn.register_forward_hook(disturb):
+            result = model(x)
+        return result[0] if isinstance(result, tuple) else result
+
+    assert torch.equal(outputs(0.3), outputs(-5.0))
+
+
+@pytest.mark.parametrize("function", [f for f in ZERO_PRESERVING if f != "cuda"], ids=str)
+def test_functions_that_keep_zero_do(function):
+    x = torch.tensor([0.0, 0.5, 2.0])
+
+    def apply(x):
+        arguments = {"to": (torch.float32,), "type_as": (x,), F.dropout: (0.5, False)}.get(function, ())
+        return getattr(x.clone(), function)(*arguments) if isinstance(function, str) else function(x, *arguments)
+
+    assert float(apply(x)[0]) == 0.0
+    assert torch.equal(apply(x)[1:], apply(x[1:]))
+
+
+@pytest.mark.parametrize("module", ZERO_PRESERVING_MODULES)
+def test_modules_that_keep_zero_do(module):
+    x = torch.tensor([0.0, 0.5, 2.0])
+    y = module().eval()(x)
+    assert float(y[0]) == 0.0
+    torch.testing.assert_close(y[1:], module().eval()(x[1:]))
+
+
+def test_every_traced_rule_is_of_a_known_kind():
+    assert all(isinstance(target, str) or callable(target) for target in RULES)
+    assert operator.add not in RULES  # 0 + b is not 0
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_padding_that_is_not_zero_is_not_read_as_removed(value):
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.GRU(3, 6, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, x, lengths):
+            packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            y, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, padding_value=value)
+            return self.head(y)
+
+    torch.manual_seed(0)
+    model, args = Packed().double(), (torch.randn(3, 4, 3, dtype=torch.float64), torch.tensor([2, 4, 1]))
+    plan = random_plan(model, (0.5,))
+    cut = _cut(model, plan, example(args)).compact
+    assert largest_difference(mask(model, plan)(*args), cut(*args)) <= 1e-12
+    assert (cut.head.in_features == 3) == (value == 0.0)
+
+
+def test_one_trace_leaves_nothing_behind_for_the_next():
+    """A model that packs, then one that does not: torch.fx keeps a global list of wrapped functions."""
+
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(3, 6, batch_first=True)
+
+        def forward(self, x):
+            return pad_packed_sequence(self.rnn(x)[0], batch_first=True)[0]
+
+    x = torch.randn(3, 4, 3)
+    packed = pack_padded_sequence(x, torch.tensor([4, 2, 1]), batch_first=True)
+    first = Packed()
+    assert trace(first, sites(first), (packed,)).reason is None
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    flow = trace(model, sites(model, linear=True), (x,))
+    assert flow.reason is None
+    assert [reader.module for reader in flow.readers] == ["0", "2"]
+
+
+def test_what_cannot_be_traced_claims_nothing():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.GRU(3, 6, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, x):
+            y = self.rnn(x)[0]
+            return self.head(y) if y.sum() > 0 else self.head(-y)
+
+    model = Branching()
+    flow = trace(model, sites(model), (torch.randn(2, 3, 3),))
+    assert "cannot trace" in flow.reason
+    assert flow.readers == ()
+    assert Port("rnn", "output") in flow.escapes
+    assert trace(model, sites(model), None).reason == "no example inputs were given"
+
+
+def test_shared_parameters_are_refused():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.GRU(6, 6), nn.GRU(6, 6)
+            self.b.weight_hh_l0 = self.a.weight_hh_l0
+
+        def forward(self, x):
+            return self.b(self.a(x)[0])[0]
+
+    with pytest.raises(jali.errors.ModelError, match="shared with another module"):
+        jali.compact(Tied(), random_plan(Tied(), (0.5,)), torch.randn(2, 3, 6))
+
+
+def test_labels_follow_the_units_through_directions_and_layers():
+    model, x, _ = model_of("joined with the input")
+    flow = trace(model, sites(model), (x,))
+    (head,) = [reader for reader in flow.readers if reader.module == "head"]
+    forward, backward = (flow.units.labels(site) for site in sites(model))
+    np.testing.assert_array_equal(head.labels, [-1, -1, -1, *forward, *backward])
