@@ -127,7 +127,9 @@ def test_data_is_read_once_so_that_a_generator_is_enough(verb, criterion):
 
 
 @pytest.mark.parametrize(
-    "data", [[(X, Y)], [({"x": X}, Y)], [((X, None), Y)], [((X,), Y)], loader(X, Y, size=2)], ids=str
+    "data",
+    [[(X, Y)], [({"x": X}, Y)], [((X, None), Y)], [((X,), Y)], loader(X, Y, size=2)],
+    ids=["pair", "keywords", "arguments", "single", "loader"],
 )
 def test_the_same_data_in_another_form_gives_the_same_plan(data):
     want = jali.plan(net(), "taylor", 0.5, [(X, Y)])

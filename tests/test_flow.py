@@ -78,6 +78,13 @@ TABLE = {
     "head on something else, too": (lambda m, x: m.head(m.rnn(x)[0]) + m.head(m.scale), 1, False),
     "width used as a number": (lambda m, x: m.head(m.rnn(x)[0]) / m.rnn(x)[0].shape[-1], 1, False),
     "time used as a number": (lambda m, x: m.head(m.rnn(x)[0].sum(1) / m.rnn(x)[0].shape[1]), 1, True),
+    "view with every size fixed": (lambda m, x: m.head(m.rnn(x)[0].contiguous().view(3, STEPS, WIDTH)), 1, False),
+    "permuted and flattened": (lambda m, x: m.head(m.rnn(x)[0].permute(0, 2, 1).flatten(1)), STEPS, False),
+    "mean over the features, over time": (lambda m, x: m.head(m.rnn(x)[0].mean(-1)), STEPS / WIDTH, False),
+    "weighted features": (
+        lambda m, x: m.head((m.scale.expand(3, 1, WIDTH) @ m.rnn(x)[0].transpose(1, 2)).squeeze(1)), STEPS / WIDTH, False
+    ),
+    "head whose weights are read elsewhere": (lambda m, x: m.head(m.rnn(x)[0]) + F.linear(m.scale, m.head.weight), 1, False),
     "states fed back": (lambda m, x: m.head(m.rnn(x, m.rnn(x)[1])[0]), 1, True),
 }  # fmt: skip
 
