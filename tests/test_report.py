@@ -39,7 +39,9 @@ PAYLOADS = {
     },
     "persistence": {
         "density": [0.01, 0.1, 0.9],
-        "irreducible": [1, 3, 2],
+        "columns": [1, 3, 2],
+        "rows": [1, 2, 2],
+        "counted": 0.5,
         "units": 3,
         "persistence": [0.2, 0.9, 0.5],
         "kept": [False, True, True],

@@ -4,7 +4,8 @@
 kind           payload (``?`` = optional)
 =============  =======================================================================================================
 hasse          nodes: [{x, y, label, highlight?}], edges: [[i, j]] (indices of nodes), key?: what highlight means
-persistence    density: [0..1], irreducible: [count], units: total, persistence: [per unit], kept: [bool per unit]
+persistence    density: [0..1], columns: [count], rows: [count], counted: largest density that scores, units: total,
+               persistence: [score per unit], kept: [bool per unit]
 scatter        x_label, y_label, series: [{label, x, y, error?}], log_x?
 lines          x_label, y_label, series: [{label, x, y, low?, high?}], log_x?, logit_x?
 bars           y_label, labels, values, errors?, baseline?, baseline_label?
@@ -192,25 +193,29 @@ def _hasse(canvas: Canvas, payload: Payload, colours: Theme) -> None:
 def _persistence(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     from matplotlib.patches import Patch
 
-    density, counts, units = payload["density"], payload["irreducible"], int(payload["units"])
+    density, units = _gaps(payload["density"]), int(payload["units"])
     scores, kept = payload["persistence"], payload["kept"]
     canvas.set_size_inches(8.6, 3.8)
     left, right = canvas.subplots(1, 2, width_ratios=(1.1, 1))
-    left.plot(_gaps(density), _gaps(counts), marker="o", ms=3.5, color=colours.series[0])
+    left.axvspan(min(density), float(payload["counted"]), color=colours.faint, alpha=0.5, lw=0, label="counts")
+    for i, side in enumerate(("columns", "rows")):
+        left.plot(density, _gaps(payload[side]), marker=MARKERS[i], ms=3.5, ls=STYLES[i], color=colours.series[2 * i],
+                  label=side)  # fmt: skip
     left.axhline(units, color=colours.quiet, lw=1, ls="--")
-    left.annotate(f"all {units} units", (0.02, units), (0, -12), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", fontsize=9)  # fmt: skip
-    left.set_ylim(0, units * 1.06)
+    left.annotate(f"all {units} units", (0.99, units), (0, 3), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", fontsize=9, ha="right")  # fmt: skip
+    left.set_ylim(0, units * 1.1)
     _logit(left)
     left.set_xlabel("entries of the influence relation kept (%, logit scale)")
     left.set_ylabel("irreducible units")
+    left.legend(fontsize=9, loc="lower center")
     order = sorted(zip(_gaps(scores), kept, strict=True), key=lambda pair: -pair[0])
     right.bar(range(len(order)), [score for score, _ in order], width=1.0,
               color=[colours.series[0] if flag else colours.series[1] for _, flag in order], edgecolor=colours.paper,
               linewidth=0.3 if len(order) < 200 else 0)  # fmt: skip
     right.grid(axis="x", visible=False)
     right.set_xlabel("units, most persistent first")
-    right.set_ylabel("persistence of irreducibility")
+    right.set_ylabel("score: persistence of irreducibility")
     key = [Patch(color=colours.series[i], label=label) for i, label in enumerate(("kept", "removed"))]
     right.legend(handles=key, fontsize=9)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +90,9 @@ def _run_tasks(study: Study, tasks: list[Task], store: RecordStore, console: Con
     with _Display(console, len(todo)) as display:
         for task in todo:
             display.start(task.title)
+            begin = time.perf_counter()
             record = study.run(task, store, display.progress)
+            record = replace(record, timings={**record.timings, "task": time.perf_counter() - begin})
             if (record.study, canonical(record.task), canonical(record.config)) != (
                 study.name, canonical(task.key), canonical(task.config),
             ):  # fmt: skip

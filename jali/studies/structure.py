@@ -17,14 +17,16 @@ MOST_CONCEPTS = 48  # a diagram of more is no longer read
 
 
 def persistence_payload(view: View, planned: SitePlan) -> dict[str, Any]:
-    """Irreducible units against density, and the persistence of every unit with whether the plan keeps it."""
+    """Irreducible units against density over the whole filtration, the scores of the plan, and which units it keeps."""
     levels = filtration(view.influence())
     kept = np.isin(np.arange(planned.size), planned.removed, invert=True)
     return {
         "density": levels.densities.tolist(),
-        "irreducible": levels.column_counts.tolist(),
+        "columns": levels.column_counts.tolist(),
+        "rows": levels.row_counts.tolist(),
+        "counted": 0.5,  # the span of the criterion's default
         "units": planned.size,
-        "persistence": levels.persistence("columns").tolist(),
+        "persistence": list(planned.scores),
         "kept": kept.tolist(),
     }
 
