@@ -6,6 +6,7 @@ the commands, so that ``--help`` and mistakes answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -116,17 +117,24 @@ def prune(
         raise DataError(f"no file {weights}; --weights takes the state_dict of MODEL as safetensors")
     from jali.files import writable_folder
 
-    writable_folder(out)
-    build = _guarded(_resolve(model, ModelError), model, ModelError)
-    calibration = _guarded(_resolve(data, DataError), data, DataError)()
-    from jali.studies.pruned import prune_to_folder
+    new = not out.exists()
+    writable_folder(out)  # before any work
+    try:
+        build = _guarded(_resolve(model, ModelError), model, ModelError)
+        calibration = _guarded(_resolve(data, DataError), data, DataError)()
+        from jali.studies.pruned import prune_to_folder
 
-    result = prune_to_folder(
-        build=build, weights=weights, data=calibration, out=out, criterion=criterion, budget=budget,
-        threshold=threshold, multiple_of=multiple_of, min_width=min_width, scope=scope, options=options,
-        fold=not no_fold, seed=seed,
-    )  # fmt: skip
-    typer.echo(result)
+        result = prune_to_folder(
+            build=build, weights=weights, data=calibration, out=out, criterion=criterion, budget=budget,
+            threshold=threshold, multiple_of=multiple_of, min_width=min_width, scope=scope, options=options,
+            fold=not no_fold, seed=seed,
+        )  # fmt: skip
+    except BaseException:
+        if new:
+            with contextlib.suppress(OSError):
+                out.rmdir()  # an empty folder is of no use to anybody
+        raise
+    typer.echo(f"{result}\n  written: {out / 'model.safetensors'}, plan.json, records.jsonl, report.html")
 
 
 @app.command()

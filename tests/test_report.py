@@ -41,9 +41,9 @@ PAYLOADS = {
         "density": [0.01, 0.1, 0.9],
         "columns": [1, 3, 2],
         "rows": [1, 2, 2],
-        "counted": 0.5,
         "units": 3,
-        "persistence": [0.2, 0.9, 0.5],
+        "criterion": "lattice",
+        "scores": [0.2, 0.9, 0.5],
         "kept": [False, True, True],
     },
     "scatter": {

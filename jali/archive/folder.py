@@ -196,4 +196,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         reason = error.strerror or "no such file"
         raise FileError(f"cannot read {str(path)!r} ({reason}); give a folder or file that exists") from None
     except SafetensorError as error:
-        raise FileError(f"{str(path)!r} is not a whole safetensors file ({error}); save the model again") from None
+        raise FileError(
+            f"{str(path)!r} is not a whole safetensors file ({error}); write it again, a state_dict with "
+            "safetensors.torch.save_file and a model with jali.save"
+        ) from None

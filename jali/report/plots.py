@@ -4,8 +4,8 @@
 kind           payload (``?`` = optional)
 =============  =======================================================================================================
 hasse          nodes: [{x, y, label, highlight?}], edges: [[i, j]] (indices of nodes), key?: what highlight means
-persistence    density: [0..1], columns: [count], rows: [count], counted: largest density that scores, units: total,
-               persistence: [score per unit], kept: [bool per unit]
+persistence    density: [0..1], columns: [count], rows: [count], units: total, criterion, scores: [per unit],
+               kept: [bool per unit]
 scatter        x_label, y_label, series: [{label, x, y, error?}], log_x?
 lines          x_label, y_label, series: [{label, x, y, low?, high?}], log_x?, logit_x?
 bars           y_label, labels, values, errors?, baseline?, baseline_label?
@@ -194,10 +194,9 @@ def _persistence(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     from matplotlib.patches import Patch
 
     density, units = _gaps(payload["density"]), int(payload["units"])
-    scores, kept = payload["persistence"], payload["kept"]
+    scores, kept = payload["scores"], payload["kept"]
     canvas.set_size_inches(8.6, 3.8)
     left, right = canvas.subplots(1, 2, width_ratios=(1.1, 1))
-    left.axvspan(min(density), float(payload["counted"]), color=colours.faint, alpha=0.5, lw=0, label="counts")
     for i, side in enumerate(("columns", "rows")):
         left.plot(density, _gaps(payload[side]), marker=MARKERS[i], ms=3.5, ls=STYLES[i], color=colours.series[2 * i],
                   label=side)  # fmt: skip
@@ -214,8 +213,8 @@ def _persistence(canvas: Canvas, payload: Payload, colours: Theme) -> None:
               color=[colours.series[0] if flag else colours.series[1] for _, flag in order], edgecolor=colours.paper,
               linewidth=0.3 if len(order) < 200 else 0)  # fmt: skip
     right.grid(axis="x", visible=False)
-    right.set_xlabel("units, most persistent first")
-    right.set_ylabel("score: persistence of irreducibility")
+    right.set_xlabel("units, highest score first")
+    right.set_ylabel(_text(f"score by {payload['criterion']}"))
     key = [Patch(color=colours.series[i], label=label) for i, label in enumerate(("kept", "removed"))]
     right.legend(handles=key, fontsize=9)
 

@@ -18,7 +18,7 @@ from jali.data import Dataset, load
 from jali.report.tables import Cell
 from jali.runs.store import RecordStore
 from jali.studies.base import Figure, Metric, Progress, Record, Settings, Study, Table, Task
-from jali.studies.structure import hasse_payload, persistence_payload
+from jali.studies.structure import PERSISTENCE, hasse_caption, hasse_payload, persistence_payload
 from jali.studies.timing import latencies
 from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier, fine_tuned
 from jali.surgery.compact import operate
@@ -94,7 +94,10 @@ class Demo(Study):
         payloads: dict[str, Any] = {}
         if task.key["what"] == "lattice":
             view = read(model, sites(model)[0])
-            payloads = {"persistence": persistence_payload(view, decided.sites[0]), "hasse": hasse_payload(view)}
+            payloads = {
+                "persistence": persistence_payload(view, decided.sites[0], decided.criterion),
+                "hasse": hasse_payload(view),
+            }
         return task.record(self.name, metrics | _costs(tuned, model, data), data=payloads, notes=surgery.notes)
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
@@ -199,21 +202,14 @@ def _structure_figures(run: Sequence[Record]) -> list[Figure]:
     figures = []
     for record in run:
         if "persistence" in record.data:
-            caption = (
-                "Left: how many units are meet-irreducible when only the strongest influences count, against their "
-                "density, by what they drive (columns) and by what drives them (rows). Right: the mean share of the shaded "
-                "sparse half in which a unit is irreducible, which is its score, and which units stayed. While there "
-                "is one influence only, nothing is an intersection of others, and every unit counts."
+            figures.append(
+                Figure("persistence", "Persistence of irreducibility", record.data["persistence"], PERSISTENCE)
             )
-            figures.append(Figure("persistence", "Persistence of irreducibility", record.data["persistence"], caption))
         hasse = record.data.get("hasse")
         if hasse:
-            caption = (
-                f"The {hasse['concepts']} concepts of the strongest {100 * hasse['density']:.2g} % of the influences, "
-                "labelled with the units whose column they are. The highlighted units are meet-irreducible: none of them "
-                "is the intersection of others."
+            figures.append(
+                Figure("hasse", "Dependency lattice of the strongest influences", hasse, hasse_caption(hasse))
             )
-            figures.append(Figure("hasse", "Dependency lattice of the strongest influences", hasse, caption))
     return figures
 
 

@@ -20,7 +20,7 @@ from jali.plans import Budget
 from jali.report.tables import Cell
 from jali.runs.store import RecordStore
 from jali.studies.base import Figure, Metric, Progress, Record, Settings, Study, Table, Task
-from jali.studies.structure import hasse_payload, persistence_payload
+from jali.studies.structure import PERSISTENCE, hasse_caption, hasse_payload, persistence_payload
 from jali.view import read, sites
 
 
@@ -63,6 +63,8 @@ def prune_to_folder(
 
 
 def _write_report(model: nn.Module, result: Result, out: Path, seconds: float) -> None:
+    from rich.console import Console
+
     from jali.studies.runner import regenerate_report
 
     plan = result.plan
@@ -78,11 +80,12 @@ def _write_report(model: nn.Module, result: Result, out: Path, seconds: float) -
         if found.macs is not None:
             metrics[f"macs {when}"] = Metric(found.macs, 1)
     known = {site.name: site for site in sites(model, linear=True)}
-    structure = {}
+    structure = []
     for planned in plan.sites:
         view = read(model, known[planned.name])
         if view.site.recurrent and np.any(view.influence() > 0):
-            structure[planned.name] = {"persistence": persistence_payload(view, planned), "hasse": hasse_payload(view)}
+            payload = persistence_payload(view, planned, plan.criterion)
+            structure.append({"site": planned.name, "persistence": payload, "hasse": hasse_payload(view)})
     widths = [[s.name, s.kind, s.size, len(s.kept)] for s in plan.sites]
     record = Record(
         study=STUDY.name,
@@ -95,7 +98,7 @@ def _write_report(model: nn.Module, result: Result, out: Path, seconds: float) -
         notes=result.notes,
     )
     RecordStore(out).append(record)
-    regenerate_report(out)
+    regenerate_report(out, Console(quiet=True))  # the caller prints the result itself
 
 
 class Pruned(Study):
@@ -118,11 +121,13 @@ class Pruned(Study):
     def figures(self, records: Sequence[Record]) -> list[Figure]:
         figures = []
         for record in records:
-            for name, found in record.data["structure"].items():
-                figures.append(Figure("persistence", f"{name}: persistence of irreducibility", found["persistence"]))
+            for found in record.data["structure"]:
+                name = found["site"]
+                title = f"{name}: persistence of irreducibility, and the choice"
+                figures.append(Figure("persistence", title, found["persistence"], PERSISTENCE))
                 if found["hasse"]:
                     title = f"{name}: dependency lattice of its strongest influences"
-                    figures.append(Figure("hasse", title, found["hasse"]))
+                    figures.append(Figure("hasse", title, found["hasse"], hasse_caption(found["hasse"])))
         return figures
 
 

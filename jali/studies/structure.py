@@ -15,8 +15,24 @@ from jali.view import View
 
 MOST_CONCEPTS = 48  # a diagram of more is no longer read
 
+PERSISTENCE = (
+    "Left: how many units are meet-irreducible when only the strongest influences count, against their density, by what "
+    "they drive (columns) and by what drives them (rows); while there is one influence only, nothing is an intersection of "
+    "others. Right: the score of every unit, and which units stayed. The score by `lattice` is the mean share of the left "
+    "half, up to density 50 %, in which the unit is irreducible."
+)
 
-def persistence_payload(view: View, planned: SitePlan) -> dict[str, Any]:
+
+def hasse_caption(payload: dict[str, Any]) -> str:
+    """What the diagram of a payload of :func:`hasse_payload` shows."""
+    return (
+        f"The {payload['concepts']} concepts of the strongest {100 * payload['density']:.2g} % of the influences, labelled "
+        "with the units whose column they are. The highlighted units are meet-irreducible: none of them is the "
+        "intersection of others."
+    )
+
+
+def persistence_payload(view: View, planned: SitePlan, criterion: str) -> dict[str, Any]:
     """Irreducible units against density over the whole filtration, the scores of the plan, and which units it keeps."""
     levels = filtration(view.influence())
     kept = np.isin(np.arange(planned.size), planned.removed, invert=True)
@@ -24,9 +40,9 @@ def persistence_payload(view: View, planned: SitePlan) -> dict[str, Any]:
         "density": levels.densities.tolist(),
         "columns": levels.column_counts.tolist(),
         "rows": levels.row_counts.tolist(),
-        "counted": 0.5,  # the span of the criterion's default
         "units": planned.size,
-        "persistence": list(planned.scores),
+        "criterion": criterion,
+        "scores": list(planned.scores),
         "kept": kept.tolist(),
     }
 
