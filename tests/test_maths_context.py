@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from jali.errors import ContextError
 from jali.maths import bitset
+from jali.maths import words as words_of
 from jali.maths.concepts import enumerate_concepts
 from jali.maths.context import Context, irreducible_columns, irreducible_rows, reducing_columns
 from tests.strategies_context import contranominal, incidences, irreducible_by_sets, seeds
@@ -25,12 +26,12 @@ class TestBitset:
     @settings(max_examples=40)
     def test_packing_transposing_and_counting_agree_with_numpy(self, rng, n, size):
         matrix = rng.random((n, size)) < rng.random()
-        words = bitset.pack(matrix)
-        assert words.shape == (n, bitset.word_count(size))
-        assert (bitset.unpack(words, size) == matrix).all()
-        assert (bitset.transpose(words, size) == bitset.pack(matrix.T)).all()
+        words = words_of.pack(matrix)
+        assert words.shape == (n, words_of.word_count(size))
+        assert (words_of.unpack(words, size) == matrix).all()
+        assert (bitset.transpose(words, size) == words_of.pack(matrix.T)).all()
         assert (bitset.cardinalities(words) == matrix.sum(axis=1)).all()
-        assert (bitset.unpack(bitset.full_set(size)[None], size)).all()
+        assert (words_of.unpack(bitset.full_set(size)[None], size)).all()
         assert bitset.cardinality(bitset.full_set(size)) == size
 
     @given(seeds(), st.integers(1, 130))
@@ -38,7 +39,7 @@ class TestBitset:
     def test_subsets_are_those_of_python_sets(self, rng, size):
         matrix = rng.random((6, size)) < rng.choice([0.02, 0.5, 0.98])
         matrix[1] |= matrix[0]
-        words = bitset.pack(matrix)
+        words = words_of.pack(matrix)
         sets = [set(np.flatnonzero(row)) for row in matrix]
         assert bitset.subset_matrix(words, words).tolist() == [[a <= b for b in sets] for a in sets]
 

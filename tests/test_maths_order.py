@@ -15,7 +15,7 @@ from jali.maths import order
 from jali.maths.chains import height, is_antichain, is_chain, ranks, width
 from jali.maths.moebius import moebius, moebius_from, moebius_interval, zeta
 from jali.maths.order import BoolArray
-from jali.maths.relation import pack, unpack
+from jali.maths.words import pack, unpack
 from tests.strategies_order import acyclic_relations, posets, relations
 
 

@@ -13,18 +13,9 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import ContextError, LimitError
-from jali.maths.bitset import (
-    Bools,
-    Words,
-    cardinalities,
-    full_set,
-    lowest_bit,
-    pack,
-    subset_matrix,
-    transpose,
-    unpack,
-)
+from jali.maths.bitset import cardinalities, full_set, lowest_bit, subset_matrix, transpose
 from jali.maths.context import as_incidence
+from jali.maths.words import Bools, Words, pack, unpack
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import ContextError
-from jali.maths.bitset import Bools, irreducible_words, pack, strict_meets, transpose, unpack
+from jali.maths.bitset import irreducible_words, strict_meets, transpose
+from jali.maths.words import Bools, pack, unpack
 
 Labels = tuple[str, ...]
 Classes = tuple[tuple[int, ...], ...]

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from jali.errors import ContextError, LimitError
 from jali.maths.order import covers_of
-from jali.maths.relation import BoolArray, IntArray, Verdict, as_elements, as_poset, as_relation, pack
+from jali.maths.relation import BoolArray, IntArray, Verdict, as_elements, as_poset, as_relation
+from jali.maths.words import pack
 
 TableArray = npt.NDArray[np.int32]
 

@@ -31,10 +31,9 @@ from jali.maths.relation import (
     is_preorder,
     is_reflexive,
     is_transitive,
-    pack,
     strict_part,
-    unpack,
 )
+from jali.maths.words import pack, unpack
 
 __all__ = [
     "BoolArray",

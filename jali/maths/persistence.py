@@ -16,7 +16,8 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import BudgetError, ContextError
-from jali.maths.bitset import Bools, irreducible_words
+from jali.maths.bitset import irreducible_words
+from jali.maths.words import Bools
 
 Floats = NDArray[np.float64]
 Side = Literal["columns", "rows", "both"]

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jali.errors import ContextError
+from jali.maths.words import pack, unpack
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.intp]
@@ -72,19 +73,6 @@ def as_elements(elements: Iterable[int], n: int) -> IntArray:
     if given.min() < 0 or given.max() >= n:
         raise ContextError(f"elements must lie in [0, {n}); got {given.min()} to {given.max()}.")
     return np.unique(given).astype(np.intp)
-
-
-def pack(relation: BoolArray) -> npt.NDArray[np.uint64]:
-    """Rows as bit sets: (n, m) bool -> (n, ⌈m/64⌉) uint64; element j is bit j % 64 of word j // 64."""
-    padding = -relation.shape[1] % 64
-    octets = np.packbits(np.pad(relation, ((0, 0), (0, padding))), axis=1, bitorder="little")
-    return octets.view("<u8").astype(np.uint64, copy=False)
-
-
-def unpack(words: npt.NDArray[np.uint64], columns: int) -> BoolArray:
-    return np.unpackbits(
-        words.astype("<u8", copy=False).view(np.uint8), axis=1, count=columns, bitorder="little"
-    ).astype(np.bool_)
 
 
 def strict_part(relation: BoolArray) -> BoolArray:
