@@ -448,6 +448,7 @@ def test_each_mistake_in_a_plan_is_named(path, value, message, tmp_path):
         (["sites", 0, "keep", "w_rec", "shape"], [2, 2, 1], r"\(2, 2, 1\) does not fit 1 gates of 2 units"),
         (["sites", 0, "keep", "w_rec", "shape"], [2, 2], "does not fit"),
         (["sites", 0, "keep", "w_rec", "shape"], [], "does not fit"),
+        (["sites", 0, "keep", "w_rec", "shape"], [1, 2, 2, 1], r"\(1, 2, 2, 1\) does not fit"),
         (["sites", 0, "keep", "w_rec", "shape"], [1, 2, 0], "shape"),
         (["sites", 0, "keep", "w_rec", "shape"], [1, 2, -2], "shape"),
         (["sites", 0, "keep", "w_rec", "shape"], [True, 2, 2], "shape"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from jali.errors import CriterionError
-from jali.evidence import SiteEvidence
+from jali.evidence import SiteEvidence, Use
 from jali.view import View
 
 SUMMARY = "backward elimination by how well the other units reproduce what is read of a unit (OBS on states)"
@@ -26,7 +26,7 @@ def score(view: View, evidence: SiteEvidence, *, ridge: float = 1e-3) -> np.ndar
     """
     if not ridge > 0:
         raise CriterionError(f"ridge {ridge} is not positive; it keeps the inverse covariance finite")
-    readers = [_Reader(use.weight, use.covariance, ridge) for use in evidence.uses if np.abs(use.weight).max() > 0]
+    readers = [_Reader(use, ridge) for use in evidence.uses if np.abs(use.weight).max() > 0]
     if not readers:
         raise CriterionError(f"site {view.site.name!r}: nothing reads its units, so there is nothing to reproduce")
     alive, rank = np.ones(view.hidden, dtype=bool), np.zeros(view.hidden)
@@ -42,12 +42,14 @@ def score(view: View, evidence: SiteEvidence, *, ridge: float = 1e-3) -> np.ndar
 class _Reader:
     """One reader's weights and the inverse covariance of what it reads, as units are removed."""
 
-    def __init__(self, weight: np.ndarray, covariance: np.ndarray, ridge: float) -> None:
-        size = len(covariance)
-        variance = float(np.trace(covariance)) / size
-        covariance = covariance + max(ridge * variance, np.finfo(float).tiny ** 0.5) * np.eye(size)
-        self.weight, self.precision = weight.copy(), np.linalg.inv(covariance)
-        self.scale = float(np.einsum("oi,ij,oj->", weight, covariance, weight))
+    def __init__(self, use: Use, ridge: float) -> None:
+        size = len(use.mean)
+        variance = float(np.trace(use.covariance)) / size
+        # The covariance of constant states is rounding noise, and indefinite: the ridge stays above it.
+        noise = size * np.finfo(float).eps * float(np.trace(use.second))
+        covariance = use.covariance + max(ridge * variance, noise, np.finfo(float).tiny ** 0.5) * np.eye(size)
+        self.weight, self.precision = use.weight.copy(), np.linalg.inv(covariance)
+        self.scale = float(np.einsum("oi,ij,oj->", use.weight, covariance, use.weight))
 
     def cost(self) -> np.ndarray:
         return (self.weight**2).sum(axis=0) / np.diag(self.precision) / self.scale
