@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 # The stamp is rebuilt whenever the dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,check]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onnx,test,check]"
 	touch $@
 
 demo: $(VENV)/.installed

@@ -1,7 +1,7 @@
 """jali: make recurrent neural networks small and fast by understanding their structure.
 
 The verbs: :func:`plan` (decide), :func:`mask` (zeros in place), :func:`compact` (physically smaller, repaired),
-:func:`prune` (all of it), :func:`save` and :func:`load`, :func:`criteria` (what can decide).
+:func:`prune` (all of it), :func:`save` and :func:`load`, :func:`export_onnx`, :func:`criteria` (what can decide).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jali.costs import cost as cost
     from jali.criterion import criteria as criteria
     from jali.errors import JaliError as JaliError
+    from jali.inference.onnx_export import export_onnx as export_onnx
     from jali.plans import Budget as Budget
     from jali.plans import Plan as Plan
     from jali.surgery.compact import compact as compact
@@ -37,6 +38,7 @@ _HOME = {
     "compact": "surgery.compact",
     "cost": "costs",
     "criteria": "criterion",
+    "export_onnx": "inference.onnx_export",
     "load": "archive",
     "mask": "surgery.mask",
     "plan": "api",

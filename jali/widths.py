@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from jali.errors import DataError
 from jali.view import View, build
 
 
@@ -155,6 +156,7 @@ class FullWidth(nn.Module):
         self.input_size, self.num_layers, self.batch_first = inner.input_size, inner.num_layers, inner.batch_first
         self.bidirectional, self.proj_size = inner.bidirectional, inner.proj_size
         self.lstm = isinstance(inner, nn.LSTM) or bool(getattr(inner, "lstm", False))
+        self.uneven = isinstance(inner, UnevenLayers)  # then states go in and out slot by slot
         directions = 2 if self.bidirectional else 1
         for slot, kept in enumerate(keep):
             self.register_buffer(f"keep_{slot}", torch.from_numpy(np.asarray(kept)))
@@ -176,25 +178,28 @@ class FullWidth(nn.Module):
         if not self.lstm:
             return self._narrow(hx, units=True)
         h, c = self._narrow(hx[0], units=not self.proj_size), self._narrow(hx[1], units=True)
-        return tuple(zip(h, c, strict=True)) if isinstance(self.inner, UnevenLayers) else (h, c)
+        return tuple(zip(h, c, strict=True)) if self.uneven else (h, c)
 
     def _narrow(self, state: Tensor, *, units: bool) -> Any:
+        if state.shape[0] != self.slots:
+            raise DataError(
+                f"an initial state has {state.shape[0]} rows, the layer has {self.slots} layers and directions"
+            )
         parts = [state[slot : slot + 1] for slot in range(self.slots)]
         if units:
             parts = [part.index_select(-1, getattr(self, f"keep_{slot}")) for slot, part in enumerate(parts)]
-        return tuple(parts) if isinstance(self.inner, UnevenLayers) else torch.cat(parts)
+        return tuple(parts) if self.uneven else torch.cat(parts)
 
     def _wide_state(self, state: Any) -> Any:
-        uneven = isinstance(self.inner, UnevenLayers)
         if not self.lstm:
             return self._wide(state, self.h)
-        if uneven:
+        if self.uneven:
             state = tuple(zip(*state, strict=True))
         return self._wide(state[0], self.h), self._wide(state[1], self.c)
 
     def _wide(self, parts: Any, widen: nn.ModuleList | None) -> Any:
         if widen is None:
-            one_shape = isinstance(parts, tuple) and len({part.shape for part in parts}) == 1
+            one_shape = isinstance(parts, tuple) and len({part.shape[-1] for part in parts}) == 1
             return torch.cat(parts) if one_shape else parts
         pieces = parts if isinstance(parts, tuple) else [parts[slot : slot + 1] for slot in range(self.slots)]
         return torch.cat([layer(piece) for layer, piece in zip(widen, pieces, strict=True)])

@@ -1,0 +1,1 @@
+"""Running pruned models elsewhere: export to ONNX."""
