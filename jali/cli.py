@@ -164,11 +164,14 @@ def study(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with records.jsonl.")]) -> None:
-    """Write DIR/report.html again, from DIR/records.jsonl alone."""
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with records.jsonl.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+) -> None:
+    """Write DIR/report.html again, from DIR/records.jsonl alone, and print its tables."""
     from jali.studies.runner import regenerate_report
 
-    regenerate_report(folder)
+    regenerate_report(folder, as_markdown=markdown)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from jali.report.tables import (
     Interval,
     Table,
     comparison_table,
+    markdown,
     mean_interval,
     metrics_tables,
     over_seeds,
@@ -327,3 +328,11 @@ def test_a_failing_report_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_a_lone_surrogate_does_not_break_the_page(tmp_path: Path) -> None:
     assert "t?" in Page(write_report([record()], tmp_path / "r.html", title="t\ud800")).words
+
+
+def test_markdown_shows_every_cell_and_breaks_no_row():
+    table = Table("a|b", ("x", "y"), (("one|two", 1234.5), ("three\nfour", 2)), "why")
+    lines = markdown(table).splitlines()
+    assert lines[0] == "**a|b**"
+    assert lines[2:6] == ["| x | y |", "|---|---|", "| one\\|two | 1,234 |", "| three\ufffdfour | 2 |"]
+    assert lines[-1] == "why"

@@ -146,6 +146,17 @@ def show(cell: Cell) -> str:
     return f"{cell:.4g}"
 
 
+def markdown(table: Table) -> str:
+    """The table for a Markdown page: title, rows, caption; pipes in cells are escaped."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    lines = [f"**{printable(table.title)}**", "", line(table.columns), "|---" * len(table.columns) + "|"]
+    lines += [line([show(cell) for cell in row]) for row in table.rows]
+    return "\n".join([*lines, "", printable(table.caption)]).rstrip() + "\n"
+
+
 def printable(value: object) -> str:
     """Text without control characters: a string from a file must not steer a terminal or break a drawing."""
     return "".join(c if c.isprintable() else "\ufffd" for c in str(value))

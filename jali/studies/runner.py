@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jali.errors import DataError, JaliError
 from jali.files import writable_folder
 from jali.report.html import write_report
-from jali.report.tables import Figure, Table, metrics_tables, printable, show
+from jali.report.tables import Figure, Table, markdown, metrics_tables, printable, show
 from jali.runs.record import Record, canonical
 from jali.runs.store import RecordStore
 from jali.studies.base import Settings, Study, Task, find_study
@@ -192,8 +192,10 @@ def _report(
     return page
 
 
-def regenerate_report(folder: str | Path, console: Console | None = None) -> Path:
+def regenerate_report(folder: str | Path, console: Console | None = None, as_markdown: bool = False) -> Path:
     """Write ``folder/report.html`` again from ``folder/records.jsonl`` alone; what ``jali report`` does.
+
+    The tables are printed, too, ``as_markdown`` if so wanted.
 
     Tables and figures come from the study that the records name; records of a study that nobody knows get plain tables
     of their metrics. Raises DataError when the folder holds no records.
@@ -221,7 +223,10 @@ def regenerate_report(folder: str | Path, console: Console | None = None) -> Pat
         titles.append(study.title)
         leads.append(study.paper)
     for table in tables:
-        print_table(table, console)
+        if as_markdown:
+            console.print(markdown(table), markup=False, highlight=False, soft_wrap=True)
+        else:
+            print_table(table, console)
     page = write_report(
         records, store.folder / "report.html", title="; ".join(titles), lead=" ".join(leads), tables=tables,
         figures=figures, notes=store.problems,
