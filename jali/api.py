@@ -15,7 +15,7 @@ from jali.costs import Cost, cost
 from jali.criterion import get
 from jali.errors import BudgetError, DataError, ModelError
 from jali.evidence import Loss, SiteEvidence, collect
-from jali.plans import Budget, Granularity, Plan, SitePlan, decide_units, decide_weights
+from jali.plans import UNSTRUCTURED, Budget, Granularity, Pattern, Plan, SitePlan, decide_units, decide_weights
 from jali.surgery.compact import operate
 from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask
@@ -25,10 +25,11 @@ from jali.view import Site, read, sites
 def plan(
     model: nn.Module,
     criterion: str = "lattice",
-    budget: float | Budget = 0.5,
+    budget: float | Budget | None = None,
     data: Any = None,
     *,
     granularity: Granularity = "unit",
+    pattern: str | None = None,
     sites: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     loss: Loss | None = None,
@@ -37,15 +38,22 @@ def plan(
     """Decide what goes. ``model`` is not changed.
 
     ``criterion``: a name of :func:`jali.criteria`, with its ``options``. ``budget``: the fraction removed, in (0, 1), or
-    a :class:`jali.Budget`. ``data``: calibration data for criteria that need it: a tensor, an iterable of batches or a
-    DataLoader; ``(x, y)`` batches are understood. ``granularity``: "unit" (can be compacted) or "weight" (masks only).
+    a :class:`jali.Budget`; 0.5 by default. ``data``: calibration data for criteria that need it: a tensor, an iterable of
+    batches or a DataLoader; ``(x, y)`` batches are understood. ``granularity``: "unit" (can be compacted) or "weight"
+    (masks only).
+    ``pattern``: weights that go together, for fast kernels: "weight", "gate-aligned", "block:16x1", or "3:32" (of every 32
+    columns of a row 3 stay, which fixes the budget); see :mod:`jali.plans.pattern`. It implies weight granularity.
     ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
     planned only where it is named. ``loss(output, target)`` for criteria that need gradients.
     Raises :class:`ModelError`, :class:`CriterionError`, :class:`BudgetError` or :class:`DataError`.
     """
-    chosen, limit = _chosen_sites(model, sites), Budget.of(budget)
+    chosen = _chosen_sites(model, sites)
     if granularity not in ("unit", "weight"):
         raise BudgetError(f"granularity {granularity!r} is unknown; it is 'unit' or 'weight'")
+    if pattern is not None:
+        granularity = "weight"
+    together = UNSTRUCTURED if pattern is None else Pattern.parse(pattern)
+    limit = _budget(budget, together)
     method = get(criterion, options, seed)
     views = {site: read(model, site) for site in chosen}
     if method.needs and data is None:
@@ -57,12 +65,24 @@ def plan(
         removed = decide_units(scores, limit)
         planned = [_unit_plan(site, removed[site], scores[site]) for site in chosen]
     else:
-        keep = decide_weights({site: method.score_weights(view, found[site]) for site, view in views.items()}, limit)
+        weights = {site: method.score_weights(view, found[site]) for site, view in views.items()}
+        keep = decide_weights(weights, limit, together)
         planned = [SitePlan(site.name, site.kind, site.size, keep=keep[site]) for site in chosen]
-    result = Plan(granularity, criterion, limit, tuple(planned), method.options, seed)
+    result = Plan(granularity, criterion, limit, tuple(planned), method.options, seed, pattern=pattern)
     if result.sparsity == 0.0:
         raise BudgetError(_nothing_goes(limit, planned))
     return result
+
+
+def _budget(budget: float | Budget | None, pattern: Pattern) -> Budget:
+    if pattern.sparsity is None:
+        return Budget.of(0.5 if budget is None else budget)
+    limit = Budget.of(pattern.sparsity if budget is None else budget)
+    if limit.sparsity is None or abs(limit.sparsity - pattern.sparsity) > 1e-9:
+        raise BudgetError(
+            f"pattern {pattern.name!r} removes {pattern.sparsity:.6g} of the weights; leave the budget out"
+        )
+    return limit
 
 
 def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:
@@ -127,12 +147,13 @@ class Result:
 def prune(
     model: nn.Module,
     criterion: str = "lattice",
-    budget: float | Budget = 0.5,
+    budget: float | Budget | None = None,
     data: Any = None,
     example_inputs: Any = None,
     *,
     fold: bool = True,
     granularity: Granularity = "unit",
+    pattern: str | None = None,
     sites: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     loss: Loss | None = None,
@@ -142,15 +163,24 @@ def prune(
 
     ``data`` calibrates both the criterion and the fold; without data nothing is folded, and a note says so.
     ``example_inputs`` defaults to the first batch of ``data``. The other arguments are those of :func:`plan`. With
-    ``granularity="weight"`` nothing can be made smaller and the result is the masked model; a note says so.
+    ``granularity="weight"`` or a ``pattern`` nothing can be made smaller and the result is the masked model; a note says so.
     """
     items = None if data is None else batches(data)
     inputs = example(example_inputs) if example_inputs is not None else (items[0] if items else None)
     made = plan(
-        model, criterion, budget, items, granularity=granularity, sites=sites, options=options, loss=loss, seed=seed
+        model,
+        criterion,
+        budget,
+        items,
+        granularity=granularity,
+        pattern=pattern,
+        sites=sites,
+        options=options,
+        loss=loss,
+        seed=seed,
     )
     notes: list[str] = []
-    if granularity == "weight":
+    if made.granularity == "weight":
         smaller = mask(model, made)
         notes.append("weights were masked: the shapes, and so the size and speed, are unchanged")
     else:

@@ -5,6 +5,17 @@ A :class:`Plan` is JSON with a schema version; the same scores and the same budg
 
 from jali.plans.budget import Budget
 from jali.plans.decide import decide_units, decide_weights
+from jali.plans.pattern import UNSTRUCTURED, Pattern
 from jali.plans.plan import SCHEMA, Granularity, Plan, SitePlan
 
-__all__ = ["SCHEMA", "Budget", "Granularity", "Plan", "SitePlan", "decide_units", "decide_weights"]
+__all__ = [
+    "SCHEMA",
+    "UNSTRUCTURED",
+    "Budget",
+    "Granularity",
+    "Pattern",
+    "Plan",
+    "SitePlan",
+    "decide_units",
+    "decide_weights",
+]

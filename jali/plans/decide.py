@@ -9,6 +9,7 @@ import numpy as np
 
 from jali.errors import BudgetError
 from jali.plans.budget import Budget
+from jali.plans.pattern import UNSTRUCTURED, Pattern
 from jali.view import Site
 
 
@@ -46,24 +47,39 @@ def _nearest(budget: Budget, size: int) -> int:
 
 
 def decide_weights(
-    scores: Mapping[Site, Mapping[str, np.ndarray]], budget: Budget
+    scores: Mapping[Site, Mapping[str, np.ndarray]], budget: Budget, pattern: Pattern = UNSTRUCTURED
 ) -> dict[Site, dict[str, np.ndarray]]:
-    """Site → view field → keep mask. Equal scores are kept in the order of their index."""
+    """Site → view field → keep mask.
+
+    The worst groups of ``pattern`` go until the fraction of weights removed is nearest to the budget's, or those scored
+    below its threshold. Equal groups go by descending index, so that a plan depends on nothing else.
+    """
     if budget.multiple_of != 1 or budget.min_width != 1:
         raise BudgetError("multiple_of and min_width round widths, and a plan of weights changes none; leave them out")
-    if budget.threshold is not None:
-        return {site: {f: s >= budget.threshold for f, s in fields.items()} for site, fields in scores.items()}
-    groups = [list(scores)] if budget.scope == "global" else [[site] for site in scores]
+    if pattern.per_row is not None:
+        return {site: {f: pattern.keep_per_row(s) for f, s in fields.items()} for site, fields in scores.items()}
+    together = [list(scores)] if budget.scope == "global" else [[site] for site in scores]
     out: dict[Site, dict[str, np.ndarray]] = {}
-    for group in groups:
-        flat = np.concatenate([scores[site][f].ravel() for site in group for f in scores[site]])
-        mask = np.ones(flat.size, dtype=bool)
-        order = np.argsort(-flat, kind="stable")
-        mask[order[flat.size - _nearest(budget, flat.size) :]] = False
-        at = 0
-        for site in group:
-            out[site] = {}
-            for name, value in scores[site].items():
-                out[site][name] = mask[at : at + value.size].reshape(value.shape)
-                at += value.size
+    for chosen in together:
+        parts = [(site, f, pattern.groups(values.shape)) for site in chosen for f, values in scores[site].items()]
+        sizes = [np.bincount(groups.ravel()) for *_, groups in parts]
+        means = [
+            np.bincount(groups.ravel(), weights=scores[site][f].ravel()) / size
+            for (site, f, groups), size in zip(parts, sizes, strict=True)
+        ]
+        keep = _kept_groups(np.concatenate(means), np.concatenate(sizes), budget)
+        ends = np.cumsum([len(size) for size in sizes])[:-1]
+        for (site, f, groups), kept in zip(parts, np.split(keep, ends), strict=True):
+            out.setdefault(site, {})[f] = kept[groups]
     return out
+
+
+def _kept_groups(scores: np.ndarray, sizes: np.ndarray, budget: Budget) -> np.ndarray:
+    """Which groups stay, (number of groups,); ``sizes``: weights in each."""
+    if budget.threshold is not None:
+        return scores >= budget.threshold
+    order = np.lexsort((-np.arange(scores.size), scores))
+    gone = np.concatenate(([0], np.cumsum(sizes[order])))  # weights gone with the first k groups
+    keep = np.ones(scores.size, dtype=bool)
+    keep[order[: int(np.argmin(np.abs(gone - _nearest(budget, int(gone[-1])))))]] = False
+    return keep

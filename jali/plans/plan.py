@@ -18,6 +18,7 @@ import numpy as np
 from jali.errors import BudgetError, FileError, PlanError
 from jali.files import atomic_write
 from jali.plans.budget import Budget, is_finite, is_whole
+from jali.plans.pattern import Pattern
 from jali.view import GATES, Site
 
 SCHEMA = 1
@@ -88,6 +89,7 @@ class SitePlan:
 class Plan:
     """The decision as data: which units or weights go at which site, chosen how, with which sparsity reached.
 
+    ``pattern``: which weights went together (:mod:`jali.plans.pattern`); None for units, and for weights one by one.
     Raises :class:`PlanError` if there is no site, a site is named twice, or a site is planned in the other granularity.
     """
 
@@ -98,8 +100,17 @@ class Plan:
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     notes: tuple[str, ...] = ()
+    pattern: str | None = None
 
     def __post_init__(self) -> None:
+        if self.pattern is not None:
+            _expect(
+                self.granularity == "weight", f"pattern {self.pattern!r} is one of weights, and the plan is of units"
+            )
+            try:
+                Pattern.parse(self.pattern)
+            except BudgetError as error:
+                raise PlanError(f"not a valid plan: {error}") from None
         _expect(
             self.granularity in ("unit", "weight"), f"granularity {self.granularity!r} is neither 'unit' nor 'weight'"
         )
@@ -155,8 +166,9 @@ class Plan:
         return {planned.name: known[planned.name] for planned in self.sites}
 
     def __str__(self) -> str:
+        pattern = f" in pattern {self.pattern}" if self.pattern else ""
         lines = [
-            f"Plan by {self.criterion!r}: sparsity {self.sparsity:.4f} reached, counted over {self.counted}",
+            f"Plan by {self.criterion!r}{pattern}: sparsity {self.sparsity:.4f} reached, counted over {self.counted}",
             *(
                 f"  {s.name:<24} {s.kind:<6} {s.counts()[1] - s.counts()[0]:>7} of {s.counts()[1]:>7} kept"
                 for s in self.sites
@@ -177,6 +189,7 @@ class Plan:
             "sparsity": self.sparsity,
             "counted": self.counted,
             "notes": list(self.notes),
+            "pattern": self.pattern,
             "sites": [_site_to_json(site) for site in self.sites],
         }
         try:

@@ -49,7 +49,9 @@ PEERS = {
 class FoldMnist(Study):
     name = "fold-mnist"
     title = "Folding what was cut: an LSTM on MNIST by rows"
-    paper = "DESIGN of jali; step 5 of Algorithm 1 in R. Sengupta, Lattice-based pruning in RNNs via poset modeling"
+    paper = (
+        "Step 5 of Algorithm 1 in R. Sengupta, Lattice-based pruning in recurrent neural networks via poset modeling"
+    )
     default_seeds = 3
 
     def tasks(self, settings: Settings) -> list[Task]:
