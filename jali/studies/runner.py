@@ -87,7 +87,9 @@ def _run_tasks(study: Study, tasks: list[Task], store: RecordStore, console: Con
         )
     if not todo:
         return
-    with _Display(console, len(todo)) as display:
+    from jali.studies.timing import one_thread  # late: it imports torch
+
+    with _Display(console, len(todo)) as display, one_thread():
         for task in todo:
             display.start(task.title)
             begin = time.perf_counter()

@@ -1,30 +1,38 @@
-"""Latency: models run alternately in one run, so that whatever else the machine does meets them alike."""
+"""One thread, and latency: models run alternately in one run, so that whatever else the machine does meets them alike."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 
-@torch.inference_mode()
-def latencies(models: Sequence[nn.Module], x: Tensor, repeats: int = 100) -> list[float]:
-    """Median seconds of one call of each model on ``x``, on one thread."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread: the result depends on the seed and not on the number of cores, nor on who else uses them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.inference_mode()
+def latencies(models: Sequence[nn.Module], x: Tensor, repeats: int = 100) -> list[float]:
+    """Median seconds of one call of each model on ``x``, on one thread."""
+    times: list[list[float]] = [[] for _ in models]
+    with one_thread():
         for model in models:
             model.eval()
             model(x)
-        times: list[list[float]] = [[] for _ in models]
         for _ in range(repeats):
             for model, seconds in zip(models, times, strict=True):
                 begin = time.perf_counter()
                 model(x)
                 seconds.append(time.perf_counter() - begin)
-    finally:
-        torch.set_num_threads(threads)
     return [statistics.median(seconds) for seconds in times]
