@@ -103,6 +103,27 @@ def test_cells_in_a_loop_and_integer_inputs(tmp_path):
     assert export_onnx(small, tmp_path / "m.onnx", tokens).error <= 1e-5
 
 
+def test_steps_that_the_model_loops_over_itself_are_fixed_and_said_so(tmp_path):
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.GRUCell(4, 6)
+
+        def forward(self, x):
+            state, found = None, []
+            for step in range(x.shape[1]):
+                state = self.cell(x[:, step], state)
+                found.append(state)
+            return torch.stack(found, 1)
+
+    torch.manual_seed(0)
+    done = export_onnx(Loop().eval(), tmp_path / "m.onnx", torch.randn(3, 5, 4))
+    (sizes,) = done.inputs.values()
+    assert isinstance(sizes[0], str)
+    assert sizes[1:] == (5, 4)
+    assert done.calls == 3
+
+
 def test_the_model_is_left_alone(tmp_path):
     model = Model(nn.LSTM(4, 6, batch_first=True)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -51,9 +51,10 @@ def export_onnx(model: nn.Module, path: str | os.PathLike[str], example_inputs: 
     """Write ``model`` in evaluation mode as ONNX and verify the file in ONNX Runtime against PyTorch.
 
     ``example_inputs``: what ``model`` is called with: a tensor, a tuple of arguments, or a dict. The first two sizes of
-    every input stay open where the model allows it (batch and time). Every recurrent layer, also bidirectional, stacked,
-    projected, compacted, or of unequal widths, becomes single ONNX operators. The file is run on the example and on inputs of
-    other sizes, and is only written if it agrees to 1e-5 of the largest output (or absolutely, below 1).
+    every input stay open (batch and time), unless the model's own code fixes or loops over them; the result says which.
+    Every recurrent layer, also bidirectional, stacked, projected, compacted, or of unequal widths, becomes single ONNX
+    operators. The file is run on the example and on inputs of other sizes, and is only written if it agrees to 1e-5 of
+    the largest output (or absolutely, below 1).
 
     Raises :class:`ModelError` for packed input, parameters that are not float32, or a model that ``torch.export`` cannot
     trace or that does not agree; :class:`DataError` for inputs that do not fit; :class:`FileError` if the file cannot be
@@ -129,14 +130,28 @@ def _exported(model: nn.Module, batch: Batch) -> tuple[bytes, dict[str, tuple[in
         raise ModelError(f"torch.onnx exported nothing for {type(model).__name__}")
     inputs = _sizes(program)
     for symbol in {size for shape in inputs.values() for size in shape if isinstance(size, str)}:
-        try:
-            with torch.no_grad():
-                run(model, _resized(batch, list(inputs.values()), {symbol: 3}))
-        except DataError:  # not open: the number of layers of an initial state, a size that the forward pass fixes
+        if not _is_open(model, program, batch, symbol):
             _fix(program, symbol, batch)
+    return _bytes(program), _sizes(program)
+
+
+def _bytes(program: Any) -> bytes:
     buffer = io.BytesIO()
-    program.save(buffer)  # type: ignore[arg-type]
-    return buffer.getvalue(), _sizes(program)
+    program.save(buffer)
+    return buffer.getvalue()
+
+
+def _is_open(model: nn.Module, program: Any, batch: Batch, symbol: str) -> bool:
+    """Whether model and file agree when one size changes; not so for the number of layers of an initial state, or for the
+    number of steps where the model's own code loops over them."""
+    resized = _resized(batch, list(_sizes(program).values()), {symbol: 3})
+    try:
+        with torch.no_grad():
+            want = tensors_in(run(model, resized))
+        _difference(_session(_bytes(program)), resized, want)
+    except (DataError, ModelError):
+        return False
+    return True
 
 
 def _sizes(program: Any) -> dict[str, tuple[int | str, ...]]:
@@ -161,14 +176,7 @@ def _verified(
     model: nn.Module, content: bytes, inputs: Mapping[str, tuple[int | str, ...]], batch: Batch
 ) -> tuple[float, int]:
     """Largest relative difference to ``model``, and the number of calls: the example, larger sizes, and sizes of one."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions share no base class
-        raise ModelError(f"ONNX Runtime cannot load the exported model ({_first_line(error)})") from error
+    session = _session(content)
     symbols = {size for shape in inputs.values() for size in shape if isinstance(size, str)}
     smallest = {symbol: 1 - size for symbol, size in _current(inputs, batch).items()}
     worst, calls = 0.0, 0
@@ -181,6 +189,17 @@ def _verified(
             continue
         worst, calls = max(worst, _difference(session, resized, want)), calls + 1
     return worst, calls
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base class
+        raise ModelError(f"ONNX Runtime cannot load the exported model ({_first_line(error)})") from error
 
 
 def _current(inputs: Mapping[str, tuple[int | str, ...]], batch: Batch) -> dict[str, int]:
