@@ -222,6 +222,18 @@ def test_units_by_hand():
     assert chosen == {"a.l0": [1, 3], "b.l0": [0, 1, 2]}
 
 
+def test_of_equal_scores_at_several_sites_the_largest_indices_go_first():
+    a, b = Site("a", "RNN", 3), Site("b", "RNN", 5)
+    chosen = decide_units({a: np.zeros(3), b: np.zeros(5)}, Budget(0.5, scope="global"))
+    assert {site.name: units.tolist() for site, units in chosen.items()} == {"a.l0": [2], "b.l0": [2, 3, 4]}
+
+
+@pytest.mark.parametrize("budget", [Budget(0.5, min_width=6), Budget(threshold=9, min_width=6)])
+def test_a_site_narrower_than_the_smallest_width_stays_whole(budget):
+    chosen = decide_units({Site("a", "RNN", 4): np.arange(4.0), Site("b", "RNN", 8): np.arange(8.0)}, budget)
+    assert [units.tolist() for units in chosen.values()] == [[], [0, 1]]
+
+
 def test_half_of_a_wide_layer_in_multiples_of_eight():
     (units,) = decide_units({Site("a", "LSTM", 100): np.arange(100.0)}, Budget(0.5, multiple_of=8)).values()
     assert units.tolist() == list(range(44))
