@@ -42,7 +42,7 @@ def plan(
     batches or a DataLoader; ``(x, y)`` batches are understood. ``granularity``: "unit" (can be compacted) or "weight"
     (masks only).
     ``pattern``: weights that go together, for fast kernels: "weight", "gate-aligned", "block:16x1", or "3:32" (of every 32
-    columns of a row 3 stay, which fixes the budget); see :mod:`jali.plans.pattern`. It implies weight granularity.
+    columns of a row 3 stay, which fixes the budget); see :mod:`jali.plans.pattern`. But for "unit" it implies weights.
     ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
     planned only where it is named. ``loss(output, target)`` for criteria that need gradients.
     Raises :class:`ModelError`, :class:`CriterionError`, :class:`BudgetError` or :class:`DataError`.
@@ -50,7 +50,9 @@ def plan(
     chosen = _chosen_sites(model, sites)
     if granularity not in ("unit", "weight"):
         raise BudgetError(f"granularity {granularity!r} is unknown; it is 'unit' or 'weight'")
-    if pattern is not None:
+    if pattern == "unit":
+        granularity, pattern = "unit", None
+    elif pattern is not None:
         granularity = "weight"
     together = UNSTRUCTURED if pattern is None else Pattern.parse(pattern)
     limit = _budget(budget, together)

@@ -116,3 +116,8 @@ def test_budgets_and_patterns_that_contradict_each_other_are_refused():
         jali.Plan.from_json(text.replace('"gate-aligned"', '"spiral"'))
     with pytest.raises(PlanError, match="plan is of units"):
         jali.Plan.from_json(jali.plan(model, "magnitude").to_json().replace('"pattern": null', '"pattern": "weight"'))
+
+
+def test_whole_units_are_a_pattern_too():
+    model = nn.GRU(4, 8)
+    assert jali.plan(model, "magnitude", pattern="unit") == jali.plan(model, "magnitude")
