@@ -152,11 +152,34 @@ def test_what_a_graph_cannot_hold_needs_its_own_class(tmp_path):
 
 
 def test_a_model_whose_class_does_more_than_its_modules_is_not_stored_as_a_graph(tmp_path):
-    model = nn.Sequential(nn.Linear(4, 3))
-    model[0].register_forward_hook(lambda module, args, output: output * 2)
-    assert jali.save(model, tmp_path, example_inputs=torch.ones(2, 4)) is False
+    class Doubled(nn.Sequential):
+        def __call__(self, x):
+            return 2 * super().__call__(x)
+
+    assert jali.save(Doubled(nn.Linear(4, 3)), tmp_path, example_inputs=torch.ones(2, 4)) is False
     with pytest.raises(FileError, match="other outputs"):
         jali.load(tmp_path)
+
+
+def test_hooks_are_never_dropped_in_silence(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 3))
+    model[0].register_forward_hook(lambda module, args, output: output * 2)
+    with pytest.raises(ModelError, match="forward hooks"):
+        jali.save(model, tmp_path / "a", example_inputs=torch.ones(2, 4))
+    layer = nn.GRU(4, 6)
+    with pytest.raises(ModelError, match=r"jali\.compact"):  # a mask zeroes given states by a hook
+        jali.save(jali.mask(layer, jali.plan(layer, "magnitude")), tmp_path / "b")
+
+
+def test_weights_that_are_masked_stay_masked(tmp_path):
+    torch.manual_seed(0)
+    model = Net(nn.LSTM(4, 6, batch_first=True), 6, "last").eval()
+    masked = jali.mask(model, jali.plan(model, "magnitude", 0.8, pattern="gate-aligned"))
+    assert jali.save(masked, tmp_path / "model.safetensors", example_inputs=inputs(model))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    loaded = jali.load(tmp_path / "model.safetensors")
+    assert torch.equal(loaded.rnn.weight_hh_l0, masked.rnn.weight_hh_l0)
+    assert float((loaded.rnn.weight_hh_l0 == 0).float().mean()) > 0.5
 
 
 def test_a_loaded_model_is_not_saved_again(tmp_path):

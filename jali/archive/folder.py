@@ -24,7 +24,7 @@ from jali.archive.graph import StoredModel, replaced_modules, to_data
 from jali.archive.specs import NotStorable, construct, describe
 from jali.batches import Batch, example, run, tensors_in
 from jali.errors import FileError, ModelError
-from jali.files import atomic_write, writable_folder
+from jali.files import atomic_write
 from jali.flow.trace import symbolic_graph
 from jali.plans import Plan
 from jali.surgery.compact import OPAQUE
@@ -36,13 +36,14 @@ SCHEMA, FILE, KEY = 1, "model.safetensors", "jali"
 def save(
     model: nn.Module, folder: str | os.PathLike[str], *, plan: Plan | None = None, example_inputs: Any = None
 ) -> bool:
-    """Write ``model`` to ``folder``, so that :func:`load` can rebuild it.
+    """Write ``model`` to ``folder``, or to one file ``….safetensors``, so that :func:`load` can rebuild it.
 
-    Returns whether it can be rebuilt from the folder alone, which needs ``example_inputs`` and a forward pass that
+    Returns whether it can be rebuilt from what is written alone, which needs ``example_inputs`` and a forward pass that
     torch.fx can trace, that uses known operations only and that, rebuilt, gives the same outputs on ``example_inputs``;
-    otherwise ``load`` needs ``build``. Raises :class:`FileError` if the folder cannot be written.
+    otherwise ``load`` needs ``build``. Raises :class:`FileError` if the folder cannot be written, and :class:`ModelError`
+    for modules with forward hooks, which no file can hold (those of :func:`jali.mask` too: save the compacted model).
     """
-    target = writable_folder(folder)
+    path = _file(folder)
     if isinstance(model, StoredModel):
         raise ModelError("a loaded model is saved already; copy its folder, or save the model it was made from")
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()}
@@ -52,18 +53,18 @@ def save(
     )
     content = save_tensors(used, {KEY: json.dumps({"schema": SCHEMA, **body}, allow_nan=False)})
     if plan is not None:
-        plan.save(target / "plan.json")
-    atomic_write(target / FILE, content)
+        plan.save(path.with_name("plan.json"))
+    atomic_write(path, content)
     return body["kind"] != "modules"
 
 
 def load(folder: str | os.PathLike[str], build: Callable[[], nn.Module] | None = None) -> nn.Module:
-    """Rebuild what :func:`save` wrote, on the CPU and in evaluation mode. No code from the folder is run.
+    """Rebuild what :func:`save` wrote to a folder or file, on the CPU and in evaluation mode. No code from it is run.
 
     ``build``: a callable that returns the *original*, unpruned model; only needed where ``save`` returned False.
     Raises :class:`FileError` for a missing, truncated or foreign file.
     """
-    path = Path(folder) / FILE
+    path = _file(folder)
     tensors, metadata = _read_tensors(path)
     body = _read_body(path, metadata)
     try:
@@ -81,6 +82,10 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     except RuntimeError as error:
         lines = " ".join(str(error).split())
         raise FileError(f"the weights in {str(path)!r} do not fit {type(model).__name__}: {lines[:300]}") from None
+
+
+def _file(place: str | os.PathLike[str]) -> Path:
+    return Path(place) if Path(place).suffix == ".safetensors" else Path(place) / FILE
 
 
 def _stored(body: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:

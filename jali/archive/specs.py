@@ -34,7 +34,12 @@ class NotStorable(ModelError):
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
-    """Type and options of ``module`` as JSON; :class:`NotStorable` if it is not on the list."""
+    """Type and options of ``module`` as JSON; :class:`NotStorable` if it is not on the list or has forward hooks."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise NotStorable(
+            f"a {type(module).__name__} has forward hooks, which cannot be stored as data; remove them, or save what "
+            "jali.compact makes instead of a masked model"
+        )
     if isinstance(module, UnevenLayers):
         layers = [[describe(one) for one in row] for row in module.rows()]
         return {"type": "UnevenLayers", "layers": layers, "dropout": module.dropout}
