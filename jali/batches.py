@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -71,7 +71,7 @@ def run(model: nn.Module, batch: Batch) -> Any:
     moved = batch.to(device_of(model))
     try:
         return model(*moved.args, **moved.kwargs)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         shapes = [tuple(tensor.shape) for tensor in tensors_in((batch.args, dict(batch.kwargs)))]
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"{type(model).__name__} cannot run on inputs of shape {shapes}: {message}") from error
@@ -82,13 +82,15 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Every tensor inside nested tuples, lists, dicts and packed sequences."""
+    """Every tensor inside nested tuples, lists, dicts, dataclasses and packed sequences."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, PackedSequence):
         return [value.data]
     if isinstance(value, Mapping):
         value = list(value.values())
+    elif is_dataclass(value):
+        value = [getattr(value, part.name) for part in fields(value)]
     if isinstance(value, tuple | list):
         return [tensor for item in value for tensor in tensors_in(item)]
     return []

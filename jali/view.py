@@ -192,6 +192,12 @@ def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
     return tuple(found)
 
 
+def is_computed(module: nn.Module, name: str) -> bool:
+    """Whether parameter ``name`` is computed from others (``torch.nn.utils.prune``, a parametrization, a norm hook)."""
+    held = name in module.__dict__ or name in getattr(module, "parametrizations", ())
+    return held and module._parameters.get(name) is None
+
+
 def read(model: nn.Module, site: Site) -> View:
     """The view of one site of ``model``. Raises :class:`ModelError` for NaN or infinite values, or parametrized weights."""
     module = model.get_submodule(site.module)
@@ -199,7 +205,7 @@ def read(model: nn.Module, site: Site) -> View:
     for field, name in site.parameter_names().items():
         parameter = module._parameters.get(name)
         if parameter is None:
-            if name in module.__dict__ or hasattr(module, "parametrizations") or name + "_orig" in module._parameters:
+            if is_computed(module, name):
                 raise ModelError(
                     f"parameter {name!r} of {site.name!r} is computed from others (torch.nn.utils.prune or a "
                     "parametrization); make it permanent first (prune.remove / remove_parametrizations)"

@@ -7,12 +7,14 @@ where the table says so.
 
 import math
 import operator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import jali
@@ -79,14 +81,42 @@ TABLE = {
     "width used as a number": (lambda m, x: m.head(m.rnn(x)[0]) / m.rnn(x)[0].shape[-1], 1, False),
     "time used as a number": (lambda m, x: m.head(m.rnn(x)[0].sum(1) / m.rnn(x)[0].shape[1]), 1, True),
     "view with every size fixed": (lambda m, x: m.head(m.rnn(x)[0].contiguous().view(3, STEPS, WIDTH)), 1, False),
+    "features before time, last step": (lambda m, x: m.head(m.rnn(x)[0].transpose(1, 2)[:, :, -1]), 1, True),
     "permuted and flattened": (lambda m, x: m.head(m.rnn(x)[0].permute(0, 2, 1).flatten(1)), STEPS, False),
     "mean over the features, over time": (lambda m, x: m.head(m.rnn(x)[0].mean(-1)), STEPS / WIDTH, False),
     "weighted features": (
         lambda m, x: m.head((m.scale.expand(3, 1, WIDTH) @ m.rnn(x)[0].transpose(1, 2)).squeeze(1)), STEPS / WIDTH, False
     ),
     "head whose weights are read elsewhere": (lambda m, x: m.head(m.rnn(x)[0]) + F.linear(m.scale, m.head.weight), 1, False),
+    "features in another order": (lambda m, x: m.head(m.rnn(x)[0][:, :, m.order]), 1, False),
+    "features in another order, ellipsis": (lambda m, x: m.head(m.rnn(x)[0][..., m.order]), 1, False),
+    "every other feature": (lambda m, x: m.head(m.rnn(x)[0][:, :, m.order % 2 == 0]), 0.5, False),
+    "one feature by a computed number": (lambda m, x: m.head(m.rnn(x)[0][..., x.shape[1]]), STEPS / WIDTH, False),
+    "batch as last, and as features": (lambda m, x: m.head(m.rnn(x)[0].permute(1, 2, 0)[:, x.shape[0]]), 3 / WIDTH, False),
+    "last valid step": (lambda m, x: m.head(m.rnn(x)[0][torch.arange(x.shape[0]), (x[..., 0] > 9).sum(1)]), 1, True),
+    "last valid step, colon": (lambda m, x: m.head(m.rnn(x)[0][torch.arange(3), (x[..., 0] > 9).sum(1), :]), 1, True),
+    "valid steps": (lambda m, x: m.head(m.rnn(x)[0][x[..., 0] > 0]), 1, True),
+    "valid entries": (lambda m, x: m.head(m.rnn(x)[0][(x[..., :1] < 99).expand(3, STEPS, WIDTH)].view(-1, WIDTH)), 1, False),
+    "mixed by a matrix": (lambda m, x: m.head(m.matrix @ m.rnn(x)[0][0, -1]), 1, False),
+    "axis from a computed number": (lambda m, x: m.head(m.rnn(x)[0].transpose(0, x.dim() - 1).transpose(0, 2)), 1, False),
+    "flattened from a computed axis": (lambda m, x: m.head(m.rnn(x)[0].flatten(start_dim=x.dim() - 2)), STEPS, False),
+    "sizes cut at a computed place": (lambda m, x: m.head(m.rnn(x)[0]) / m.rnn(x)[0].shape[: x.dim() - 1][0], 1, False),
+    "joined by name": (lambda m, x: m.head(torch.cat(tensors=(x, m.rnn(x)[0]), dim=-1)), 1.25, False),
+    "width by name": (lambda m, x: m.head(m.rnn(x)[0]) / m.rnn(x)[0].size(dim=-1), 1, False),
+    "time by name": (lambda m, x: m.head(m.rnn(x)[0]) / m.rnn(x)[0].size(dim=1), 1, True),
+    "head and output in a dictionary": (lambda m, x: {"a": m.head(m.rnn(x)[0]), "b": [m.rnn(x)[0]]}, 1, False),
+    "head and output in a record": (lambda m, x: Record(m.head(m.rnn(x)[0]), m.rnn(x)[0]), 1, False),
+    "states made of zeros": (
+        lambda m, x: m.head(m.rnn(x, (torch.zeros(x.shape[0], 2, 6).to(x).transpose(0, 1).contiguous(),) * 2)[0]), 1, True
+    ),
     "states fed back": (lambda m, x: m.head(m.rnn(x, m.rnn(x)[1])[0]), 1, True),
 }  # fmt: skip
+
+
+@dataclass
+class Record:
+    scores: torch.Tensor
+    states: torch.Tensor
 
 
 class Model(nn.Module):
@@ -94,6 +124,8 @@ class Model(nn.Module):
         super().__init__()
         self.rnn = nn.LSTM(3, 6, batch_first=True, bidirectional=True)
         self.head, self.scale = nn.Linear(round(share * WIDTH), 2), nn.Parameter(torch.randn(WIDTH))
+        self.matrix = nn.Parameter(torch.randn(WIDTH, WIDTH))
+        self.register_buffer("order", torch.randperm(WIDTH))
         self.run = forward
 
     def forward(self, x):
@@ -145,6 +177,13 @@ def test_a_claimed_unit_is_read_through_the_claimed_columns_only(name):
         return result[0] if isinstance(result, tuple) else result
 
     assert torch.equal(outputs(0.3), outputs(-5.0))
+
+
+def cut_of(model, x):
+    """The traced cut of half the units, and its largest difference from the masked model."""
+    plan = random_plan(model, (0.5,))
+    cut = _cut(model, plan, example(x)).compact
+    return cut, largest_difference(mask(model, plan)(x), cut(x))
 
 
 @pytest.mark.parametrize("function", [f for f in ZERO_PRESERVING if f != "cuda"], ids=str)
@@ -251,3 +290,135 @@ def test_labels_follow_the_units_through_directions_and_layers():
     (head,) = [reader for reader in flow.readers if reader.module == "head"]
     forward, backward = (flow.units.labels(site) for site in sites(model))
     np.testing.assert_array_equal(head.labels, [-1, -1, -1, *forward, *backward])
+
+
+def plain(head):
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.GRU(3, 6, batch_first=True), head
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0])
+
+    torch.manual_seed(0)
+    return Plain().double().eval(), torch.randn(3, 4, 3, dtype=torch.float64)
+
+
+def prune_half(head):
+    return prune.l1_unstructured(head, "weight", 0.5)
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm, prune_half], ids=str)
+def test_weights_that_are_computed_from_others_are_not_cut(norm):
+    model, x = plain(norm(nn.Linear(6, 2)))
+    cut, difference = cut_of(model, x)
+    assert difference <= 1e-12
+    assert cut.head.in_features == 6
+
+
+def test_a_reader_with_hooks_is_not_cut():
+    """The hook sees the features, and a new head would not have it."""
+    head = nn.Linear(6, 2)
+    head.register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    model, x = plain(head)
+    cut, difference = cut_of(model, x)
+    assert difference <= 1e-12
+    assert cut.head.in_features == 6
+
+
+@pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
+def test_nothing_is_claimed_of_a_layer_with_hooks(hook):
+    model, x = plain(nn.Linear(6, 2))
+    getattr(model.rnn, hook)(lambda *args: None)
+    flow = trace(model, sites(model), (x,))
+    assert set(flow.escapes) == {Port("rnn", what) for what in ("output", "h", "c")}
+    assert all((reader.labels == -1).all() for reader in flow.readers)
+
+
+def test_a_masked_model_is_cut_as_far_as_the_model_itself():
+    model, x = plain(nn.Linear(6, 2))
+    masked = mask(model, random_plan(model, (0.5,)))
+    cut, difference = cut_of(masked, x)
+    assert difference <= 1e-12
+    assert cut.head.in_features == 3
+
+
+def test_a_result_written_into_another_layers_states():
+    class Overwriting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.GRU(3, 6, batch_first=True), nn.GRU(3, 6, batch_first=True)
+            self.head = nn.Linear(6, 2)
+
+        def forward(self, x):
+            y = self.first(x)[0].detach()
+            torch.neg(self.second(x)[0].detach(), out=y)
+            return self.head(y)
+
+    torch.manual_seed(0)
+    cut, difference = cut_of(Overwriting().double().eval(), torch.randn(3, 4, 3, dtype=torch.float64))
+    assert difference <= 1e-12
+    assert cut.head.in_features == 6
+
+
+def test_features_inside_packed_sequences_are_followed():
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.top = nn.GRU(3, 6, batch_first=True), nn.GRU(6, 4, batch_first=True)
+            self.head = nn.Linear(6, 2)
+
+        def forward(self, x):
+            packed = pack_padded_sequence(x, torch.tensor([4, 2, 1]), batch_first=True)
+            y = self.rnn(packed)[0]
+            y = y._replace(data=F.dropout(y.data, 0.5, self.training))
+            return self.head(y.data), self.top(y)[1]
+
+    torch.manual_seed(0)
+    cut, difference = cut_of(Packed().double().eval(), torch.randn(3, 4, 3, dtype=torch.float64))
+    assert difference <= 1e-12
+    assert (cut.head.in_features, cut.top.input_size) == (3, 3)
+
+
+@pytest.mark.parametrize("cls", [nn.RNNCell, nn.GRUCell, nn.LSTMCell])
+def test_cells_in_a_loop_are_read_with_their_inputs_only(cls):
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.cell, self.head = nn.GRU(3, 6, batch_first=True), cls(6, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            y, state = self.rnn(x)[0], None
+            for t in range(4):
+                state = self.cell(y[:, t], state)
+            return self.head(state[0] if cls is nn.LSTMCell else state)
+
+    torch.manual_seed(0)
+    model, x = Loop().double().eval(), torch.randn(3, 4, 3, dtype=torch.float64)
+    flow = trace(model, sites(model), (x,))
+    labels = {reader.module: reader.labels for reader in flow.readers}
+    np.testing.assert_array_equal(labels["cell"], flow.units.labels(sites(model)[0]))
+    cut, difference = cut_of(model, x)
+    assert difference <= 1e-12
+    assert (cut.cell.inner.input_size, cut.head.in_features) == (3, 6)
+
+
+def test_the_reasons_come_in_a_fixed_order():
+    model, x, _ = model_of("states fed back")
+    whole = trace(nn.Sequential(model.rnn), sites(nn.Sequential(model.rnn)), (x,))
+    assert list(whole.escapes) == [Port("0", what) for what in ("output", "h", "c")]
+
+
+def test_a_forward_that_reads_the_weights_of_a_layer_is_refused():
+    class Penalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.GRU(3, 6, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0]), self.rnn.weight_hh_l0
+
+    model = Penalised()
+    with pytest.raises(jali.errors.ModelError, match="depends on the inside of a pruned layer"):
+        jali.compact(model, random_plan(model, (0.5,)), torch.randn(2, 4, 3))

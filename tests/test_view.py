@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, prune, spectral_norm
 
 import jali
 from jali.errors import ModelError
@@ -78,6 +78,7 @@ def test_a_layer_built_from_views_is_the_layer(layer):
     twin = build(layer_views(layer), layer)
     assert type(twin) is type(layer)
     assert repr(twin) == repr(layer)
+    assert twin.mode == layer.mode
     assert twin.weight_ih_l0.dtype == layer.weight_ih_l0.dtype
     before, after = layer.state_dict(), twin.state_dict()
     assert list(before) == list(after)
@@ -169,3 +170,77 @@ def test_a_view_of_another_shape_writes_nothing():
     with pytest.raises(ModelError, match="cannot write"):
         write(layer, view)
     assert all(torch.equal(before[name], value) for name, value in layer.state_dict().items())
+
+
+@pytest.mark.parametrize("make", [nn.RNNCell, nn.GRUCell, nn.LSTMCell, nn.RNN, nn.GRU, nn.LSTM, nn.Linear])
+def test_what_is_built_trains_like_the_module_it_replaces(make):
+    """Training mode and frozen parameters hold for the new module, dropout too."""
+    module = make(3, 4).eval()
+    frozen = "weight" if make is nn.Linear else next(name for name, _ in module.named_parameters())
+    getattr(module, frozen).requires_grad_(False)
+    if isinstance(module, nn.RNNBase):
+        twin = build(layer_views(module), module)
+    else:
+        view = read(module, sites(module, linear=True)[0])
+        twin = build_linear(view, module) if make is nn.Linear else build_cell(view, module)
+    assert not twin.training
+    assert {name: p.requires_grad for name, p in twin.named_parameters()} == {
+        name: p.requires_grad for name, p in module.named_parameters()
+    }
+    assert all(not p.requires_grad for name, p in twin.named_parameters() if name == frozen)
+
+
+def test_dropout_between_layers_is_kept():
+    layer = nn.GRU(3, 4, num_layers=2, dropout=0.25)
+    assert build(layer_views(layer), layer).dropout == 0.25
+    assert build(layer_views(layer)[:1], layer).dropout == 0.0
+
+
+def test_a_relu_cell():
+    torch.manual_seed(0)
+    cell = nn.RNNCell(3, 5, nonlinearity="relu", dtype=torch.float64)
+    view, x, h = read(cell, sites(cell)[0]), torch.randn(3).double(), torch.randn(5).double()
+    want, _ = step(view, x.numpy(), h.numpy(), None, "relu")
+    np.testing.assert_allclose(build_cell(view, cell)(x, h).detach().numpy(), want, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@settings(max_examples=60)
+@given(data=st.data(), layer=layers(dtypes=(torch.float64,)))
+def test_cut_and_without_leave_the_same_units(data, layer):
+    """What is left of ``without`` where it is not zero is ``cut``."""
+    view = read(layer, data.draw(st.sampled_from(sites(layer))))
+    count = data.draw(st.integers(0, view.hidden - view.site.minimum))
+    removed = np.array(data.draw(st.permutations(range(view.hidden)))[:count], dtype=int)
+    keep = np.setdiff1d(np.arange(view.hidden), removed)
+    zeroed, small = view.without(removed), view.cut(keep)
+    assert small.site.size == small.hidden == len(keep)
+    for (field, a), (_, b) in zip(zeroed.arrays(), small.arrays(), strict=True):
+        axes = {"w_rec": (1,) if view.w_proj is not None else (1, 2)}.get(field, (1,))
+        for axis in axes:
+            assert not np.take(a, removed, axis).any()
+            a = np.take(a, keep, axis)
+        np.testing.assert_array_equal(a, b)
+    inputs = np.arange(view.inputs)[::2]
+    np.testing.assert_array_equal(view.cut(keep, inputs).w_in, view.w_in[:, keep][:, :, inputs])
+
+
+def test_a_view_is_a_copy():
+    layer = nn.GRU(3, 4, dtype=torch.float64)
+    view = read(layer, sites(layer)[0])
+    before = layer.weight_ih_l0.detach().clone()
+    view.w_in[:] = 0.0
+    view.without(np.array([0])).w_in[:] = 1.0
+    assert torch.equal(layer.weight_ih_l0, before)
+    assert not view.w_in.any()
+
+
+def test_every_way_of_computing_a_parameter_is_refused():
+    cases = {
+        "pruned": prune.l1_unstructured(nn.Linear(2, 3), "weight", 0.5),
+        "parametrized": parametrizations.weight_norm(nn.Linear(2, 3)),
+        "old norm": spectral_norm(nn.Linear(2, 3)),
+    }
+    for module in cases.values():
+        with pytest.raises(ModelError, match="'weight' of 'linear' is computed from others"):
+            read(module, sites(nn.Linear(2, 3), linear=True)[0])

@@ -6,6 +6,7 @@ into an operation that is not proved to leave removed (identically zero) feature
 """
 
 from jali.flow.layout import Features, Port, States, Units, occurrences
-from jali.flow.trace import Flow, Reader, trace
+from jali.flow.trace import Flow, trace
+from jali.flow.walk import Reader
 
 __all__ = ["Features", "Flow", "Port", "Reader", "States", "Units", "occurrences", "trace"]

@@ -44,6 +44,17 @@ class Units:
         return flags
 
 
+@dataclass(frozen=True)
+class Data:
+    """A value that depends on no labelled feature.
+
+    ``axes``: how many axes of a tensor it takes up as an index (the rank of a boolean tensor, else 1), None if unknown.
+    Not to be confused with a literal ``None`` in the user's code.
+    """
+
+    axes: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Features:
     """A tensor whose axis ``axis`` (counted from the end, negative) carries the features ``labels``.
@@ -91,6 +102,8 @@ def has_escaped(value: object) -> bool:
     """Whether an :class:`Escaped` value is somewhere inside."""
     if isinstance(value, tuple | list):
         return any(has_escaped(item) for item in value)
+    if isinstance(value, dict):
+        return any(has_escaped(item) for item in value.values())
     if isinstance(value, slice):
         return has_escaped((value.start, value.stop, value.step))
     return isinstance(value, Escaped)

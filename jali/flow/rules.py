@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import rnn
 
-from jali.flow.layout import Escaped, Features, States
+from jali.flow.layout import Data, Escaped, Features, States
 
 UNSAFE = object()
 Shape = tuple[int, ...] | None
@@ -46,7 +46,7 @@ def rule(*targets: Any) -> Callable[[Rule], Rule]:
 
 
 def _constant(value: Any) -> bool:
-    """A literal of the graph (no abstract value or node inside)."""
+    """A literal of the graph (no abstract value inside)."""
     if isinstance(value, tuple | list):
         return all(_constant(item) for item in value)
     if isinstance(value, slice):
@@ -63,27 +63,33 @@ def elementwise(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable
 def getitem(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int], Shape]) -> Any:
     index = args[0]
     if isinstance(x, tuple | list):
-        return x[index] if isinstance(index, int | slice) else UNSAFE
+        return x[index] if isinstance(index, int | slice) and _constant(index) else UNSAFE
     if isinstance(x, States):
         return _states_item(x, index)
     size = shape(0)
-    if not isinstance(x, Features) or size is None or not _index_ok(index):
-        return UNSAFE
     items = list(index) if isinstance(index, tuple) else [index]
-    consumed = sum(item is not None and item is not Ellipsis for item in items)
-    full = [slice(None)] * (len(size) - consumed)
+    taken = [_axes_taken(item) for item in items]
+    if not isinstance(x, Features) or size is None or None in taken:
+        return UNSAFE
+    full = [slice(None)] * (len(size) - sum(taken))  # type: ignore[arg-type]
     if Ellipsis in items:
         at = items.index(Ellipsis)
         items[at : at + 1] = full
     else:
         items += full
+    if any(isinstance(item, Data) for item in items):
+        # A last axis that is taken whole stays last, wherever indexing by tensors puts the other axes.
+        return x if x.axis == -1 and items[-1] == slice(None) else UNSAFE
     return _indexed(x, items, len(size))
 
 
-def _index_ok(index: Any) -> bool:
-    """Integers, slices, None and Ellipsis; the bounds may be computed in the graph (an abstract None)."""
-    items = index if isinstance(index, tuple) else (index,)
-    return all(item is None or item is Ellipsis or isinstance(item, int | slice) for item in items)
+def _axes_taken(item: Any) -> int | None:
+    """Axes of the indexed tensor that one item of an index takes up; None for an item of unknown effect."""
+    if item is None or item is Ellipsis:
+        return 0
+    if isinstance(item, Data):
+        return item.axes
+    return 1 if isinstance(item, int | slice) and not isinstance(item, bool) else None
 
 
 def _indexed(x: Features, items: list[Any], rank: int) -> Any:
@@ -158,7 +164,7 @@ def squeeze(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[in
 @rule(torch.flatten, "flatten", nn.Flatten)
 def flatten(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int], Shape]) -> Any:
     size = shape(0)
-    if not isinstance(x, Features) or size is None or not _constant(args):
+    if not isinstance(x, Features) or size is None or not _constant([*args, *kwargs.values()]):
         return UNSAFE
     start = args[0] if args else kwargs.get("start_dim", 0)
     end = args[1] if len(args) > 1 else kwargs.get("end_dim", -1)
@@ -198,7 +204,7 @@ def cat(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int], 
     axis = dim - len(result) if dim >= 0 else dim
     labelled = [item for item in x if isinstance(item, Features)]
     ports = frozenset().union(*(item.ports for item in labelled))
-    if any(item is not None and not isinstance(item, Features) for item in x):
+    if not labelled or any(not isinstance(item, Features | Data) for item in x):
         return UNSAFE
     if any(item.axis != labelled[0].axis for item in labelled):
         return UNSAFE
@@ -207,9 +213,9 @@ def cat(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int], 
         return Features(labelled[0].labels, labelled[0].axis, ports) if same else UNSAFE
     parts, widths = [], [shape(k) for k in range(len(x))]
     for item, width in zip(x, widths, strict=True):
-        if item is None and width is None:
+        if width is None:
             return UNSAFE
-        parts.append(item.labels if item is not None else np.full(width[axis], -1))  # type: ignore[index]
+        parts.append(item.labels if isinstance(item, Features) else np.full(width[axis], -1))
     return Features(np.concatenate(parts), axis, ports)
 
 
@@ -258,15 +264,15 @@ def _scaled(x: Any, factor: Any, size: Shape) -> Any:
         return UNSAFE
     if isinstance(factor, int | float):
         return x
-    narrow = factor is None and size is not None and (len(size) < -x.axis or size[x.axis] == 1)
+    narrow = isinstance(factor, Data) and size is not None and (len(size) < -x.axis or size[x.axis] == 1)
     return x if narrow else UNSAFE
 
 
 @rule(torch.bmm, torch.matmul, operator.matmul, "bmm", "matmul")
 def mix_time(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int], Shape]) -> Any:
-    """``weights @ x``: attention over time; the features are the last axis of the right operand."""
+    """``weights @ x``: attention over time; the features are the last axis, and not the only one, of the right operand."""
     right = args[0] if args else None
-    if x is None and isinstance(right, Features) and right.axis == -1 and (shape(0) or ()):
+    if isinstance(x, Data) and isinstance(right, Features) and right.axis == -1 and len(shape(1) or ()) > 1:
         return right
     return UNSAFE
 
@@ -285,18 +291,32 @@ def unpack(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int
 
 @rule("size", getattr)
 def size_of(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int], Shape]) -> Any:
-    """A size is plain data unless it is the width of the features, which the cut changes."""
+    """Sizes and other attributes. A size is plain data unless it is the width of the features, which the cut changes."""
     if args and isinstance(args[0], str) and args[0] != "shape":
-        return None if args[0] in ("device", "dtype", "is_cuda", "requires_grad") else UNSAFE
+        return _attribute(x, args[0])
     size = shape(0)
     if not isinstance(x, Features) or size is None:
         return UNSAFE
     sizes = [Escaped(x.ports) if place == x.axis + len(size) else None for place in range(len(size))]
-    if args and isinstance(args[0], int):
-        return sizes[args[0]]
-    return tuple(sizes)
+    place = args[0] if args else kwargs.get("dim")
+    return sizes[place] if isinstance(place, int) else tuple(sizes)
 
 
-@rule("dim", "ndimension", "is_contiguous", len)
+def _attribute(x: Any, name: str) -> Any:
+    """``x.device`` and the like of a tensor; the data and the order of a PackedSequence, whose features are last."""
+    if name == "data" and isinstance(x, Features):
+        return x
+    plain = ("device", "dtype", "ndim", "is_cuda", "requires_grad", "batch_sizes", "sorted_indices", "unsorted_indices")
+    return None if name in plain else UNSAFE
+
+
+@rule("_replace")
+def repack(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int], Shape]) -> Any:
+    """``packed._replace(data=...)``: other rows in the same packing."""
+    data = kwargs.get("data")
+    return data if isinstance(data, Features) and data.axis == -1 else UNSAFE
+
+
+@rule("dim", "ndimension", "is_contiguous")
 def rank_of(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Callable[[int], Shape]) -> Any:
     return None

@@ -60,6 +60,8 @@ class ZeroInitialState:
     With a projection ``h`` holds projected features, not units: then only ``c`` is touched.
     """
 
+    only_initial_state = True  # tracing need not mistrust a layer for this hook
+
     def __init__(self, slots: Mapping[int, list[int]]) -> None:
         self.slots = dict(slots)
 
