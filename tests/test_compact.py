@@ -14,6 +14,7 @@ import jali
 from jali.batches import tensors_in
 from jali.errors import PlanError
 from jali.plans import Budget, Plan, SitePlan
+from jali.surgery.compact import operate
 from jali.view import sites
 from jali.widths import UnevenLayers
 from tests.strategies_models import forms, layers, plans
@@ -296,6 +297,16 @@ def test_dropout_between_layers_is_kept(fractions):
     assert small.inner.dropout == 0.5
     assert not torch.equal(small(x)[0], small(x)[0])
     assert torch.equal(small.eval()(x)[0], small(x)[0])
+
+
+def test_hooks_of_a_replaced_layer_are_named():
+    torch.manual_seed(0)
+    model, seen = Stack(nn.GRU(4, 6, batch_first=True), nn.LSTM(6, 6, batch_first=True)).eval(), []
+    model.low.register_forward_hook(lambda module, args, output: seen.append(output[0].shape))
+    surgery = operate(model, random_plan(model, (0.5,)), torch.randn(3, 5, 4))
+    assert [note for note in surgery.notes if "forward hooks of 'low'" in note]
+    masked = jali.mask(model.high, random_plan(model.high, (0.5,)))
+    assert not [note for note in operate(masked, random_plan(model.high, (0.5,))).notes if "hooks" in note]
 
 
 def test_linear_sites_are_cut_with_their_readers():

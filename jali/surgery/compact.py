@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,8 @@ def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = No
             f"{path}.inner".lstrip(".") if isinstance(new, FullWidth | FullWidthCell | FullWidthLinear) else path
         )
         compacted = _replaced(compacted, model, path, new)
-    return Surgery(model, compacted, plan, flow, keep, inputs, inner, tuple(_notes(flow, pruned, why)))
+    notes = [*_notes(flow, pruned, why), *_dropped_hooks(model, inner)]
+    return Surgery(model, compacted, plan, flow, keep, inputs, inner, tuple(notes))
 
 
 def _is_uneven(model: nn.Module, path: str, keep: dict[str, np.ndarray]) -> bool:
@@ -173,6 +174,17 @@ def _notes(flow: Flow, pruned: Sequence[Any], why: str | None) -> list[str]:
         f"{names[port.what]} of {port.module!r} keeps its full width: {reason}"
         for port, reason in flow.escapes.items()
         if port.module in modules
+    ]
+
+
+def _dropped_hooks(model: nn.Module, replaced: Mapping[str, str]) -> list[str]:
+    """A new module has no hooks; those of a mask are not needed any more."""
+    modules = {path: model.get_submodule(path) for path in replaced}
+    hooks = {path: [*m._forward_hooks.values(), *m._forward_pre_hooks.values()] for path, m in modules.items()}
+    return [
+        f"the forward hooks of {path!r} are not on its replacement; register them again if they are wanted"
+        for path, found in hooks.items()
+        if any(not getattr(hook, "only_initial_state", False) for hook in found)
     ]
 
 
