@@ -60,7 +60,8 @@ def plan(
     views = {site: read(model, site) for site in chosen}
     if method.needs and data is None:
         raise DataError(f"criterion {criterion!r} needs calibration data; pass data=...")
-    evidence = collect(model, data, chosen, method.needs, loss)
+    items = None if data is None else batches(data)
+    evidence = collect(model, items, chosen, method.needs, loss)
     found = {site: evidence.sites.get(site.name, SiteEvidence()) for site in chosen}
     if granularity == "unit":
         scores = {site: method.score(view, found[site]) for site, view in views.items()}

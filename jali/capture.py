@@ -76,7 +76,7 @@ def layer_call(module: nn.RNNBase | UnevenLayers, args: tuple[Any, ...], kwargs:
     if isinstance(module, UnevenLayers):
         h, c = module.slot_states(state)
     else:
-        h, c = state if isinstance(state, tuple) else (state, None)
+        h, c = state if isinstance(state, tuple | list) else (state, None)
     if isinstance(x, PackedSequence):
         padded, lengths = pad_packed_sequence(x, batch_first=True)
         # pad_packed_sequence restores the caller's order, in which the given states are, too.

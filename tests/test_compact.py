@@ -299,6 +299,41 @@ def test_dropout_between_layers_is_kept(fractions):
     assert torch.equal(small.eval()(x)[0], small(x)[0])
 
 
+@pytest.mark.parametrize("what", ["masked logits", "noise", "named tuple", "list of states"])
+def test_forward_passes_that_are_awkward_to_compare(what):
+    from typing import NamedTuple
+
+    class Pair(NamedTuple):
+        x: torch.Tensor
+        y: torch.Tensor
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 3)
+
+        def forward(self, x):
+            if what == "list of states":
+                h = torch.zeros(1, x.shape[0], 6, dtype=x.dtype)
+                return self.head(self.rnn(x, [h, h])[0])
+            y = self.head(self.rnn(x.x if what == "named tuple" else x)[0])
+            if what == "noise":
+                return y + torch.randn(3, dtype=y.dtype)
+            return torch.cat((y, torch.full_like(y, -torch.inf)), -1) if what == "masked logits" else y
+
+    torch.manual_seed(0)
+    model, x = Model().double().eval(), torch.randn(3, 5, 4, dtype=torch.float64)
+    inputs = (Pair(x, x),) if what == "named tuple" else (x,)
+    plan = random_plan(model, (0.5,))
+    small, masked = jali.compact(model, plan, inputs), jali.mask(model, plan)
+    outputs = []
+    for each in (masked, small):
+        torch.manual_seed(1)
+        outputs.append(each(*inputs))
+    assert torch.equal(outputs[0].isfinite(), outputs[1].isfinite())
+    torch.testing.assert_close(*(output.nan_to_num() for output in outputs), rtol=0, atol=1e-12)
+
+
 def test_hooks_of_a_replaced_layer_are_named():
     torch.manual_seed(0)
     model, seen = Stack(nn.GRU(4, 6, batch_first=True), nn.LSTM(6, 6, batch_first=True)).eval(), []

@@ -12,7 +12,7 @@ import jali
 from jali.errors import DataError
 from jali.plans import Budget, Plan, SitePlan
 from jali.surgery.closed_loop import Loop
-from jali.surgery.decode import Moments, fit_rows, held_out
+from jali.surgery.decode import Moments, fit_rows, held_out, rows_of
 from jali.view import Site, View, read, sites, write
 
 HALF = 4
@@ -310,7 +310,32 @@ def test_fit_rows_agrees_with_scikit_learn():
 
     rng = np.random.default_rng(0)
     z, y = rng.normal(size=(1, 40, 3)), rng.normal(size=(1, 40, 2))  # one sequence: nothing judges, the ridge is 1e-3
-    a, c = fit_rows([(torch.from_numpy(z), torch.from_numpy(y))], np.zeros((2, 3)), np.eye(2), offset=True)
+    a, c = fit_rows([rows_of(torch.from_numpy(z), torch.from_numpy(y))], np.zeros((2, 3)), np.eye(2), offset=True)
     ridge = Ridge(alpha=1e-3 * z[0].var(axis=0).mean() * 40).fit(z[0], y[0])
     np.testing.assert_allclose(a, ridge.coef_, rtol=1e-9)
     np.testing.assert_allclose(c, ridge.intercept_, rtol=1e-9)
+
+
+def test_a_network_that_is_unstable_on_the_data_is_named():
+    torch.manual_seed(0)
+    model = Classifier(nn.RNN, nonlinearity="relu")
+    with torch.no_grad():
+        model.rnn.weight_hh_l0.fill_(1e6)
+        model.rnn.bias_hh_l0.fill_(1.0)
+    x = torch.ones(4, 20, 3)
+    for criterion in ("reconstruction", "magnitude"):
+        with pytest.raises(DataError, match="NaN or infinite on the calibration data"):
+            jali.prune(model, criterion, 0.5, x)
+
+
+def test_whole_sequences_judge_also_between_layers(monkeypatch):
+    """Neighbouring steps of one sequence never stand on both sides."""
+    import jali.surgery.fold_layers as module
+
+    seen = []
+    monkeypatch.setattr(module, "fit_rows", lambda parts, *a, **k: seen.extend(parts) or fit_rows(parts, *a, **k))
+    torch.manual_seed(0)
+    model = Classifier(nn.GRU, num_layers=2).double()
+    jali.compact(model, without_copies(model), torch.randn(1, 7, 3).double(), fold=torch.randn(10, 7, 3).double())
+    ((_, _, judges),) = seen
+    assert judges.reshape(10, 7).float().mean(1).tolist() == held_out(10).double().tolist()

@@ -137,7 +137,7 @@ class StoredModel(nn.Module):
             for path, kind in data["tensors"].items():
                 empty = torch.empty([int(n) for n in kind["shape"]], device="meta")
                 self._put(path, empty, parameter=kind["parameter"] is True)
-            self.nodes = _checked_nodes(data["nodes"], set(data["modules"]), set(data["tensors"]))
+            self._graph_nodes = _checked_nodes(data["nodes"], set(data["modules"]), set(data["tensors"]))
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as error:
             raise FileError(f"the stored graph is malformed ({type(error).__name__}: {error})") from None
 
@@ -157,10 +157,10 @@ class StoredModel(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         values: dict[str, Any] = {}
-        given, known = list(args), [node["target"] for node in self.nodes if node["op"] == "placeholder"]
+        given, known = list(args), [node["target"] for node in self._graph_nodes if node["op"] == "placeholder"]
         if len(given) > len(known) or not set(kwargs) <= set(known[len(given) :]):
             raise TypeError(f"the stored model takes {', '.join(known)}; it was traced with no other arguments")
-        for node in self.nodes:
+        for node in self._graph_nodes:
             op, name = node["op"], node["name"]
             if op == "placeholder":
                 values[name] = self._argument(node, given, kwargs)
@@ -192,7 +192,7 @@ class StoredModel(nn.Module):
         return getattr(*args) if target == "getattr" else FUNCTIONS[target](*args, **kwargs)
 
     def extra_repr(self) -> str:
-        return f"{len(self.nodes)} operations"
+        return f"{len(self._graph_nodes)} operations"
 
 
 def _checked_nodes(nodes: Sequence[Mapping[str, Any]], modules: set[str], tensors: set[str]) -> tuple[Any, ...]:

@@ -31,6 +31,10 @@ class Moments:
     def add(self, rows: Tensor) -> None:
         """Add the rows of a (…, width) tensor."""
         x = rows.detach().reshape(-1, rows.shape[-1]).to("cpu", torch.float64)
+        if not torch.isfinite(x).all():
+            raise DataError(
+                "the states of the network are NaN or infinite on the calibration data; give data on which it is stable"
+            )
         self.count += len(x)
         self._total += x.sum(0)
         self._products.addmm_(x.T, x)
@@ -121,7 +125,7 @@ def _cell_uses(view: View, calls: Calls) -> list[Use]:
     for args, kwargs in calls:
         state = args[1] if len(args) > 1 else kwargs.get("hx")
         if state is not None:
-            states.add(state[0] if isinstance(state, tuple) else state)
+            states.add(state[0] if isinstance(state, tuple | list) else state)
     weight = view.recurrence().reshape(-1, view.hidden)
     return [states.use(name, "recurrence", weight), states.use(name, "output", np.eye(view.hidden))]
 

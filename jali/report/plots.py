@@ -5,8 +5,9 @@ kind           payload (``?`` = optional)
 =============  =======================================================================================================
 hasse          nodes: [{x, y, label, highlight?}], edges: [[i, j]] (indices of nodes), key?: what highlight means
 persistence    density: [0..1], columns: [count], rows: [count], units: total, criterion, scores: [per unit],
-               kept: [bool per unit]
-scatter        x_label, y_label, series: [{label, x, y, error?}], log_x?
+               kept: [bool per unit], counted: {up_to: density, sides} or None: what made the scores
+scatter        x_label, y_label, series: [{label, x, y, error?}], log_x?, apart?: draw the series side by side, each with
+               a line through its points
 lines          x_label, y_label, series: [{label, x, y, low?, high?}], log_x?, logit_x?
 bars           y_label, labels, values, errors?, baseline?, baseline_label?
 =============  =======================================================================================================
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 MARKERS = "osD^vPX"
 LONGEST = 60
+APART = 0.13  # inches between series drawn side by side
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -165,29 +167,30 @@ def _hasse(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     canvas.set_size_inches(7.2, min(9.0, 2.4 + 0.6 * len({y for _, y in place})))
     axes = canvas.subplots()
     axes.set_axis_off()
-    axes.margins(0.08, 0.12)
+    axes.margins(0.05, 0.06)
     axes.add_collection(
         LineCollection([(place[i], place[j]) for i, j in edges], colors=colours.quiet, linewidths=0.9, zorder=1)
     )
     crowded = rows > 12 or len(nodes) > 60
     size = 40 if crowded else 130
-    for flag, colour in ((False, colours.paper), (True, colours.series[1])):
+    for flag, colour in ((False, colours.paper), (True, colours.series[2])):
         points = [point for point, mark in zip(place, high, strict=True) if mark is flag]
         if points:
             x_of, y_of = [x for x, _ in points], [y for _, y in points]
             axes.scatter(x_of, y_of, s=size, c=colour, edgecolors=colours.ink, linewidths=1.0, zorder=2)
     for node, (x, y) in zip(nodes, place, strict=True):
         label = _text(node["label"])
-        if label and not (crowded and len(label) > 4):
+        if label:
             text = axes.annotate(
-                label, (x, y), (6, 6), textcoords="offset points", fontsize=6 if crowded else 9, zorder=3
-            )
+                label if not crowded or len(label) <= 5 else label[:4] + "…",
+                (x, y), (4, 5), textcoords="offset points", fontsize=7.5 if crowded else 9, zorder=3,
+            )  # fmt: skip
             text.set_path_effects([withStroke(linewidth=2.5, foreground=colours.paper)])  # readable across edges
     if payload.get("key") and any(high):
         mark = Line2D(
-            [], [], marker="o", ls="", mfc=colours.series[1], mec=colours.ink, ms=8, label=_text(payload["key"])
+            [], [], marker="o", ls="", mfc=colours.series[2], mec=colours.ink, ms=8, label=_text(payload["key"])
         )
-        axes.legend(handles=[mark], loc="upper left", bbox_to_anchor=(0, 1.06), fontsize=9)
+        axes.legend(handles=[mark], loc="upper left", fontsize=9)
 
 
 def _persistence(canvas: Canvas, payload: Payload, colours: Theme) -> None:
@@ -195,19 +198,23 @@ def _persistence(canvas: Canvas, payload: Payload, colours: Theme) -> None:
 
     density, units = _gaps(payload["density"]), int(payload["units"])
     scores, kept = payload["scores"], payload["kept"]
-    canvas.set_size_inches(8.6, 3.8)
+    canvas.set_size_inches(7.2, 4.0)
     left, right = canvas.subplots(1, 2, width_ratios=(1.1, 1))
-    for i, side in enumerate(("columns", "rows")):
-        left.plot(density, _gaps(payload[side]), marker=MARKERS[i], ms=3.5, ls=STYLES[i], color=colours.series[2 * i],
-                  label=side)  # fmt: skip
+    for i, (side, meaning) in enumerate({"columns": "what it drives", "rows": "what drives it"}.items()):
+        left.plot(density, _gaps(payload[side]), lw=2.6 - i, ls=STYLES[i], color=colours.series[3 * i],
+                  label=f"by {side}: {meaning}")  # fmt: skip
+    counted = payload["counted"]
+    if counted is not None:
+        end = min(float(counted["up_to"]), density[-1])
+        left.axvspan(density[0], end, color=colours.series[0], alpha=0.13, lw=0, label="counts for the score")
     left.axhline(units, color=colours.quiet, lw=1, ls="--")
     left.annotate(f"all {units} units", (0.99, units), (0, 3), xycoords=("axes fraction", "data"),
                   textcoords="offset points", fontsize=9, ha="right")  # fmt: skip
     left.set_ylim(0, units * 1.1)
     _logit(left)
-    left.set_xlabel("entries of the influence relation kept (%, logit scale)")
+    left.set_xlabel("influences kept, strongest first (%, logit scale)")
     left.set_ylabel("irreducible units")
-    left.legend(fontsize=9, loc="lower center")
+    left.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=1)
     order = sorted(zip(_gaps(scores), kept, strict=True), key=lambda pair: -pair[0])
     right.bar(range(len(order)), [score for score, _ in order], width=1.0,
               color=[colours.series[0] if flag else colours.series[1] for _, flag in order], edgecolor=colours.paper,
@@ -216,16 +223,22 @@ def _persistence(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     right.set_xlabel("units, highest score first")
     right.set_ylabel(_text(f"score by {payload['criterion']}"))
     key = [Patch(color=colours.series[i], label=label) for i, label in enumerate(("kept", "removed"))]
-    right.legend(handles=key, fontsize=9)
+    right.legend(handles=key, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def _scatter(canvas: Canvas, payload: Payload, colours: Theme) -> None:
+    from matplotlib.transforms import ScaledTranslation
+
     axes = canvas.subplots()
+    count, apart = len(payload["series"]), bool(payload.get("apart"))
     for i, series in enumerate(payload["series"]):
         error = _gaps(series["error"]) if series.get("error") is not None else None
+        aside = (i - (count - 1) / 2) * APART if apart else 0.0
+        moved = axes.transData + ScaledTranslation(aside, 0, canvas.dpi_scale_trans)
         axes.errorbar(_gaps(series["x"]), _gaps(series["y"]), yerr=error, label=_text(series["label"]),
-                      color=colours.series[i % 7], marker=MARKERS[i % 7], ms=6.5, ls="", capsize=3, elinewidth=1.2,
-                      mec=colours.paper, mew=0.6)  # fmt: skip
+                      color=colours.series[i % 7], marker=MARKERS[i % 7], ms=6.5, ls="-" if apart else "", lw=0.9,
+                      capsize=3, elinewidth=1.2, mec=colours.paper, mew=0.6, transform=moved)  # fmt: skip
+    axes.margins(x=0.15 if apart else 0.05)
     _axis_labels(axes, payload)
     _legend(axes, len(payload["series"]))
 

@@ -53,7 +53,7 @@ class Interval:
         """For example ``"96.61 ± 0.24"``; with one run ``"96.61"``; the en dash when nothing finite was measured."""
         if not math.isfinite(self.mean):
             return NONE
-        mean = f"{scale * self.mean:.{digits}f}"
+        mean = f"{round(scale * self.mean, digits) + 0.0:.{digits}f}"  # + 0.0: never "-0.00"
         return mean if self.half is None else f"{mean} ± {scale * self.half:.{digits}f}"
 
 

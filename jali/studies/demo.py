@@ -18,7 +18,7 @@ from jali.data import Dataset, load
 from jali.report.tables import Cell
 from jali.runs.store import RecordStore
 from jali.studies.base import Figure, Metric, Progress, Record, Settings, Study, Table, Task
-from jali.studies.structure import PERSISTENCE, hasse_caption, hasse_payload, persistence_payload
+from jali.studies.structure import hasse_caption, hasse_payload, persistence_caption, persistence_payload
 from jali.studies.timing import latencies
 from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier, fine_tuned
 from jali.surgery.compact import operate
@@ -95,7 +95,7 @@ class Demo(Study):
         if task.key["what"] == "lattice":
             view = read(model, sites(model)[0])
             payloads = {
-                "persistence": persistence_payload(view, decided.sites[0], decided.criterion),
+                "persistence": persistence_payload(view, decided.sites[0], decided.criterion, decided.options),
                 "hasse": hasse_payload(view),
             }
         return task.record(self.name, metrics | _costs(tuned, model, data), data=payloads, notes=surgery.notes)
@@ -156,7 +156,7 @@ def _runs(records: Sequence[Record]) -> list[list[Record]]:
     return [sorted(run, key=lambda r: order.index(r.task["what"])) for run in runs]
 
 
-NAMES = {"dense": "none (dense network)", "small": "small dense, from scratch"}
+NAMES = {"dense": "none (dense)", "small": "small dense"}
 
 
 def _accuracies(run: Sequence[Record]) -> Table:
@@ -168,9 +168,10 @@ def _accuracies(run: Sequence[Record]) -> Table:
     last = first.metrics["accuracy tuned"]
     half = 196 * (last.value * (1 - last.value) / last.n) ** 0.5
     caption = (
-        f"Test accuracy on {first.task['data']} after each step, seed {first.seed}; {SPARSITY:.0%} of the units removed. "
-        f"Dense networks stand in the last column. {last.n:,} test sequences: chance alone moves each figure by "
-        f"± {half:.1f} points (95 %)."
+        f"Test accuracy on {first.task['data']} after each step, seed {first.seed}; {100 * SPARSITY:.0f} % of the units removed. "
+        f"Cut: the units are gone; folded: the others are repaired without training. Small dense: as wide as the pruned "
+        f"networks, trained from scratch. {last.n:,} test sequences: chance alone moves each figure by ± {half:.1f} points "
+        f"(95 %)."
     )
     columns = ("choice of units", "cut (%)", "folded (%)", "fine-tuned (%)")
     return Table(f"Half of an LSTM on {first.task['data']}: accuracy", columns, tuple(rows), caption)
@@ -185,26 +186,27 @@ def _sizes(run: Sequence[Record]) -> Table:
             int(value["units"]),
             int(value["parameters"]),
             f"{value['size']:.1f}",
-            f"{2e-6 * value['macs']:.2f}",
+            f"{2e-6 * value['macs']:.3f}",
             f"{value['latency']:.3f}",
+            f"{value['latency of dense']:.3f}",
             f"{value['latency of dense'] / value['latency']:.2f}",
         )
         rows.append(row)
     caption = (
-        "MFLOP: of one sequence. Latency: one sequence on one thread, median; speed-up: over the dense network, measured "
-        "alternately with it."
+        "MFLOP: of one sequence. ms: median time of one sequence on one thread; beside it that of the dense network, "
+        "measured alternately with it, and the ratio of the two."
     )
-    columns = ("choice of units", "units", "parameters", "KiB", "MFLOP", "ms", "speed-up")
+    columns = ("choice of units", "units", "parameters", "KiB", "MFLOP", "ms", "dense ms", "speed-up")
     return Table(f"Half of an LSTM on {run[0].task['data']}: size and speed", columns, tuple(rows), caption)
 
 
 def _structure_figures(run: Sequence[Record]) -> list[Figure]:
     figures = []
     for record in run:
-        if "persistence" in record.data:
-            figures.append(
-                Figure("persistence", "Persistence of irreducibility", record.data["persistence"], PERSISTENCE)
-            )
+        persistence = record.data.get("persistence")
+        if persistence:
+            caption = persistence_caption(persistence)
+            figures.append(Figure("persistence", "Persistence of irreducibility", persistence, caption))
         hasse = record.data.get("hasse")
         if hasse:
             figures.append(
@@ -215,16 +217,17 @@ def _structure_figures(run: Sequence[Record]) -> list[Figure]:
 
 def _accuracy_against_size(run: Sequence[Record]) -> Figure:
     series = []
-    for k, record in enumerate(run):
+    for record in run:
         stages = [stage for stage in STAGES if f"accuracy {stage}" in record.metrics]
-        size = record.metrics["parameters"].value * (1 + 0.06 * (k - len(run) / 2))  # so that none hides another
+        size = record.metrics["parameters"].value
         y = [100 * record.metrics[f"accuracy {stage}"].value for stage in stages]
         label = NAMES.get(record.task["what"], record.task["what"])
         series.append({"label": label, "x": [size] * len(y), "y": y})
-    payload = {"x_label": "parameters", "y_label": "test accuracy (%)", "series": series, "log_x": True}
+    payload = {"x_label": "parameters", "y_label": "test accuracy (%)", "series": series, "log_x": True, "apart": True}
     caption = (
-        "Each pruned network appears after the cut (lowest), after the fold and after fine-tuning. All pruned networks "
-        "have the same size; they are moved sideways a little to tell them apart."
+        "A line joins the stages of one pruned network: after the cut (lowest), after the fold, after fine-tuning. All "
+        "pruned networks and the small dense one have the same size, that of their group's centre; they stand side by side "
+        "to be told apart."
     )
     return Figure("scatter", "Accuracy against size", payload, caption)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from jali.criterion import lattice
 from jali.errors import LimitError
 from jali.maths.concepts import ConceptLattice, enumerate_concepts
 from jali.maths.hasse import hasse_layout
@@ -15,25 +18,39 @@ from jali.view import View
 
 MOST_CONCEPTS = 48  # a diagram of more is no longer read
 
-PERSISTENCE = (
-    "Left: how many units are meet-irreducible when only the strongest influences count, against their density, by what "
-    "they drive (columns) and by what drives them (rows); while there is one influence only, nothing is an intersection of "
-    "others. Right: the score of every unit, and which units stayed. The score by `lattice` is the mean share of the left "
-    "half, up to density 50 %, in which the unit is irreducible."
-)
+
+def persistence_caption(payload: dict[str, Any]) -> str:
+    """What the figure of a payload of :func:`persistence_payload` shows."""
+    left = (
+        "Left: only the strongest influences count, more of them to the right; how many units say something then that no "
+        "others together say (are meet-irreducible), by what they drive (columns) and by what drives them (rows). In the "
+        "middle all do, so one threshold tells no unit from another."
+    )
+    right = "Right: the score of every unit, and which units were kept."
+    if payload["counted"] is None:
+        return f"{left} {right} This score does not come from the left panel."
+    of = " and of ".join(payload["counted"]["sides"])
+    mean = ", mean of both" if len(payload["counted"]["sides"]) == 2 else ""
+    score = f"It is the share of the shaded part in which the unit is irreducible (of {of}{mean})."
+    return f"{left} {right} {score}"
 
 
 def hasse_caption(payload: dict[str, Any]) -> str:
     """What the diagram of a payload of :func:`hasse_payload` shows."""
     return (
-        f"The {payload['concepts']} concepts of the strongest {100 * payload['density']:.2g} % of the influences, labelled "
-        "with the units whose column they are. The highlighted units are meet-irreducible: none of them is the "
-        "intersection of others."
+        f"The strongest {100 * payload['density']:.2g} % of the influences as a lattice of {payload['concepts']} concepts. "
+        "A concept is a set of driven units; it lies below another if it is a part of it. A number names the unit that drives "
+        "exactly this set. Filled: no intersection of the sets above it (meet-irreducible), so the unit cannot be replaced by "
+        "others. A number at an empty circle: the unit drives what others drive in common."
     )
 
 
-def persistence_payload(view: View, planned: SitePlan, criterion: str) -> dict[str, Any]:
-    """Irreducible units against density over the whole filtration, the scores of the plan, and which units it keeps."""
+def persistence_payload(view: View, planned: SitePlan, criterion: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Irreducible units against density over the whole filtration, the scores of the plan, and which units it keeps.
+
+    ``counted`` tells which part of the filtration made the scores: densities up to ``up_to``, of ``sides``; None when
+    the scores by ``criterion`` with its ``options`` come from elsewhere.
+    """
     levels = filtration(view.influence())
     kept = np.isin(np.arange(planned.size), planned.removed, invert=True)
     return {
@@ -42,9 +59,18 @@ def persistence_payload(view: View, planned: SitePlan, criterion: str) -> dict[s
         "rows": levels.row_counts.tolist(),
         "units": planned.size,
         "criterion": criterion,
+        "counted": _counted(criterion, options),
         "scores": list(planned.scores),
         "kept": kept.tolist(),
     }
+
+
+def _counted(criterion: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    parameters = inspect.signature(lattice.score).parameters
+    form, side, span = (options.get(name, parameters[name].default) for name in ("form", "side", "span"))
+    if criterion != "lattice" or form != "persistence":
+        return None
+    return {"up_to": 0.5 if span == "sparse" else 1.0, "sides": ["columns", "rows"] if side == "both" else [side]}
 
 
 def hasse_payload(view: View) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from jali.surgery.decode import Affine, Moments, fit, selection
+from jali.surgery.decode import Affine, Moments, check_finite, fit, selection
 from jali.view import View
 
 ROUNDS = 4
@@ -41,6 +41,7 @@ class Loop(Generic[Extra]):
         A round is judged by how well its own trajectory decodes on the held-out rows; the plain cut takes part, so the
         result is never worse there than no repair.
         """
+        check_finite(*self.targets)
         size = self.targets[0].shape[-1]
         prior = selection(self.keep, size)
         train, held = Moments(len(self.keep), size), Moments(len(self.keep), size)

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jali.errors import DataError
+
 # Relative to the mean variance of the regressors; the held-out sequences choose.
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 HELD_OUT = 5  # every fifth sequence judges
@@ -78,21 +80,34 @@ def fit(train: Moments, held: Moments, prior: np.ndarray, reader: np.ndarray, *,
     return min(candidates, key=lambda fitted: held.error(fitted, reader))
 
 
-def fit_rows(pairs: Iterable[tuple[Tensor, Tensor]], prior: np.ndarray, reader: np.ndarray, *, offset: bool) -> Affine:
-    """:func:`fit` on pairs of (narrow, full) tensors (B, …, K) and (B, …, Y); some of the B judge."""
+Rows = tuple[Tensor, Tensor, Tensor]  # narrow (N, K), full (N, Y), and which rows judge (N,)
+
+
+def rows_of(narrow: Tensor, full: Tensor) -> Rows:
+    """The rows of (B, …, K) and (B, …, Y); the B are told apart as sequences, and some of them judge."""
+    judges = held_out(len(narrow)) if narrow.dim() > 1 else torch.zeros(1, dtype=torch.bool)
+    z, y = (t.reshape(-1, t.shape[-1]) for t in (narrow, full))
+    return z, y, judges.repeat_interleave(len(z) // len(judges))
+
+
+def fit_rows(parts: Iterable[Rows], prior: np.ndarray, reader: np.ndarray, *, offset: bool) -> Affine:
+    """:func:`fit` on narrow and full rows."""
     train, held = (Moments(prior.shape[1], prior.shape[0]) for _ in range(2))
-    for z, y in pairs:
-        judges = held_out(len(z)) if z.dim() > 1 else torch.zeros(1, dtype=torch.bool)
-        z, y = (t.reshape(len(judges), -1, t.shape[-1]) for t in (z, y))
-        for moments, rows in ((train, ~judges), (held, judges)):
-            moments.add(_rows(z[rows]), _rows(y[rows]))
+    for z, y, judges in parts:
+        check_finite(z, y)
+        train.add(z[~judges], y[~judges])
+        held.add(z[judges], y[judges])
     return fit(train, held, prior, reader, offset=offset)
+
+
+def check_finite(*states: Tensor) -> None:
+    """Raises :class:`DataError` for NaN or infinite states: what is fitted to them would be NaN, too."""
+    if not all(torch.isfinite(value).all() for value in states):
+        raise DataError(
+            "the states of the network are NaN or infinite on the calibration data; give data on which it is stable"
+        )
 
 
 def selection(keep: np.ndarray, size: int) -> np.ndarray:
     """The prior of a plain cut (size, K): kept features stand for themselves, removed ones are zero."""
     return np.eye(size)[:, keep]
-
-
-def _rows(value: Tensor) -> Tensor:
-    return value.reshape(-1, value.shape[-1])

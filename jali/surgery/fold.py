@@ -25,7 +25,7 @@ from jali.capture import inputs_of
 from jali.errors import DataError
 from jali.flow import occurrences
 from jali.surgery.closed_loop import Loop
-from jali.surgery.decode import fit_rows, held_out, selection
+from jali.surgery.decode import fit_rows, held_out, rows_of, selection
 from jali.surgery.fold_layers import fold_layers
 from jali.surgery.refit import repair, with_inputs, with_recurrence
 from jali.surgery.surgery import Surgery
@@ -91,7 +91,7 @@ class _Fold:
         if isinstance(new, FullWidthLinear):
             with torch.no_grad():
                 pairs = [(new.inner(_input(cut)), old(_input(full))) for full, cut in zip(dense, narrow, strict=True)]
-            repair(new.output, keep, pairs, selection(keep, new.out_features))
+            repair(new.output, keep, [rows_of(cut, full) for cut, full in pairs], selection(keep, new.out_features))
 
     def _cell(self, path: str, dense: Calls) -> None:
         """A cell's loop is the model's own code, so every round runs the whole narrow model."""
@@ -124,7 +124,7 @@ class _Fold:
                 (_hidden(new.inner(*cut[0], **cut[1])), _hidden(old(*full[0], **full[1])))
                 for full, cut in zip(dense, calls, strict=True)
             ]
-        repair(new.h, keep, pairs, decoder)
+        repair(new.h, keep, [rows_of(cut, full) for cut, full in pairs], decoder)
 
     def _cut_view(self, path: str, dense: Calls, narrow: Calls) -> tuple[View, np.ndarray, View]:
         """Original view, kept units, and the narrow view with decoded inputs, of a cell or a Linear."""
@@ -135,7 +135,7 @@ class _Fold:
             return view, keep, view.cut(keep)
         pairs = [(_input(cut), _input(full)) for full, cut in zip(dense, narrow, strict=True)]
         reader = view.w_in[:, keep].reshape(-1, view.inputs)
-        a, c = fit_rows(pairs, prior, reader, offset=view.b_in is not None)
+        a, c = fit_rows([rows_of(cut, full) for cut, full in pairs], prior, reader, offset=view.b_in is not None)
         return view, keep, with_inputs(view.cut(keep), view, keep, a, c)
 
 
@@ -155,7 +155,7 @@ def _given_state(call: tuple[Any, ...], width: int) -> Tensor:
 
 
 def _hidden(state: Any) -> Tensor:
-    return state[0] if isinstance(state, tuple) else state
+    return state[0] if isinstance(state, tuple | list) else state
 
 
 def _rows(value: Tensor) -> Tensor:

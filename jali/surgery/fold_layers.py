@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from jali.capture import Call, layer_call, run_direction, unit_states
 from jali.errors import ModelError
 from jali.surgery.closed_loop import Loop
-from jali.surgery.decode import fit_rows, held_out
+from jali.surgery.decode import Rows, fit_rows, held_out, rows_of
 from jali.surgery.refit import repair, with_inputs, with_recurrence
 from jali.surgery.surgery import Surgery
 from jali.view import View, layer_views, write
@@ -55,13 +55,20 @@ def fold_layers(
             _repair_states(wrapper, depth, dense, narrow, rows)
     if isinstance(wrapper, FullWidth) and wrapper.output is not None and prior is not None:
         kept = np.concatenate([one.keep + d * module.hidden_size for d, one in enumerate(rows)])
-        repair(wrapper.output, kept, _valid_pairs(dense, narrow), prior)
+        repair(wrapper.output, kept, _valid_rows(dense, narrow), prior)
     return {name: decoder for name, decoder in decoders.items() if name in surgery.keep}
 
 
-def _valid_pairs(dense: Sequence[Call], narrow: Sequence[Call]) -> list[tuple[Tensor, Tensor]]:
-    """Rows (narrow, full) of the inputs at the steps that belong to a sequence, whole sequences in a row."""
-    return [(cut.x[cut.valid], full.x[full.valid]) for full, cut in zip(dense, narrow, strict=True)]
+def _valid_rows(dense: Sequence[Call], narrow: Sequence[Call]) -> list[Rows]:
+    """The inputs at the steps that belong to a sequence; whole sequences judge."""
+    return [
+        (cut.x[cut.valid], full.x[full.valid], _judges(full.valid)) for full, cut in zip(dense, narrow, strict=True)
+    ]
+
+
+def _judges(valid: Tensor) -> Tensor:
+    """Which valid steps of (B, T) belong to sequences that judge, one by one."""
+    return held_out(len(valid))[:, None].expand_as(valid)[valid]
 
 
 def _next(calls: Sequence[Call], outputs: Sequence[Sequence[Tensor]]) -> list[Call]:
@@ -84,13 +91,13 @@ def _repair_states(
         return
     size, start = wrapper.hidden_size, 0
     for direction, one in enumerate(rows):
-        pairs = []
+        parts = []
         for full, cut in zip(dense, narrow, strict=True):
             batch = torch.arange(len(cut.lengths))
             step = torch.zeros_like(cut.lengths) if direction else cut.lengths - 1
             own = cut.x[batch, step, start : start + len(one.keep)]
-            pairs.append((own, full.x[batch, step, direction * size : (direction + 1) * size]))
-        repair(wrapper.h[depth * len(rows) + direction], one.keep, pairs, one.decoder)  # type: ignore[arg-type]
+            parts.append(rows_of(own, full.x[batch, step, direction * size : (direction + 1) * size]))
+        repair(wrapper.h[depth * len(rows) + direction], one.keep, parts, one.decoder)  # type: ignore[arg-type]
         start += len(one.keep)
 
 
@@ -116,7 +123,7 @@ class _Direction:
         base = view.cut(keep)
         if prior is not None:
             reader = view.w_in[:, keep].reshape(-1, view.inputs)
-            a, c = fit_rows(_valid_pairs(dense, narrow), prior, reader, offset=view.b_in is not None)
+            a, c = fit_rows(_valid_rows(dense, narrow), prior, reader, offset=view.b_in is not None)
             base = with_inputs(base, view, keep, a, c)
         pairs = [self._read(view, call) for call in dense]
         self.originals = [output for _, output in pairs]
@@ -132,7 +139,7 @@ class _Direction:
         reader = view.w_proj if projected else view.recurrence()[:, self.keep].reshape(-1, view.hidden)
         return Loop(
             targets=[states[v] for states, v in zip(read, valid, strict=True)],
-            held=[held_out(len(v))[:, None].expand_as(v)[v] for v in valid],
+            held=[_judges(v) for v in valid],
             keep=self.keep,
             reader=reader,  # type: ignore[arg-type]
             build=lambda a, c: with_recurrence(base, view, self.keep, a, c),

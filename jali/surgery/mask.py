@@ -75,7 +75,7 @@ class ZeroInitialState:
     def _zeroed(self, state: Any, module: nn.Module) -> Any:
         if state is None:
             return None
-        if isinstance(state, tuple):
+        if isinstance(state, tuple | list):
             h, c = state
             return (h if getattr(module, "proj_size", 0) else self._zero(h, module), self._zero(c, module))
         return self._zero(state, module)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from jali.surgery.decode import fit_rows
+from jali.surgery.decode import Rows, fit_rows
 from jali.view import View
 from jali.widths import Widen
 
@@ -37,17 +37,17 @@ def with_recurrence(narrow: View, dense: View, keep: np.ndarray, a: np.ndarray, 
     return narrow.replace(w_rec=weight @ a, b_rec=dense.b_rec[:, keep] + weight @ c)
 
 
-def repair(widen: Widen, keep: np.ndarray, pairs: Sequence[tuple[Tensor, Tensor]], prior: np.ndarray) -> None:
-    """Let ``widen`` return removed features as an affine map of the kept ones, fitted on (narrow, full) outputs.
+def repair(widen: Widen, keep: np.ndarray, parts: Sequence[Rows], prior: np.ndarray) -> None:
+    """Let ``widen`` return removed features as an affine map of the kept ones, fitted on rows of outputs.
 
     ``prior`` (size, K): the map to shrink towards.
     """
     removed = np.setdiff1d(np.arange(widen.size), keep)
     if len(removed) == 0:
         return
-    rows = [(narrow, full[..., removed]) for narrow, full in pairs]
+    rows = [(narrow, full[:, removed], judges) for narrow, full, judges in parts]
     a, c = fit_rows(rows, prior[removed], np.eye(len(removed)), offset=True)
-    like = pairs[0][0]
+    like = parts[0][0]
     linear = nn.Linear(len(keep), len(removed), device=widen.order.device, dtype=like.dtype)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(a))
