@@ -7,9 +7,10 @@ the commands, so that ``--help`` and mistakes answer at once.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,7 +35,7 @@ class _Commands(TyperGroup):
                 typer.echo(f"jali: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(ERROR) from None
         except KeyboardInterrupt:
-            typer.echo("jali: stopped", err=True)
+            typer.echo("jali: stopped; give the same command again", err=True)
             raise typer.Exit(STOPPED) from None
 
 
@@ -46,6 +47,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog="Start with `jali demo`; then `jali prune --help` for a model of your own.",
 )
 
 
@@ -72,21 +74,23 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(short_help="Prune a small LSTM and see what it costs and gains.")
 def demo(
     task: Annotated[
         Literal["digits", "mnist"], typer.Option(help="digits is embedded; mnist needs JALI_DATA or a download.")
     ] = "digits",
     out: Annotated[Path | None, typer.Option(help="Folder for the report. [default: out/demo-TASK]")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the run.")] = 0,
 ) -> None:
     """Train an LSTM, prune half of it by its lattice, repair it, and report what it costs and gains."""
     from jali.files import writable_folder
 
-    folder = writable_folder(out or Path("out") / f"demo-{task}")
-    from jali.studies.demo import run_demo
+    folder = out or Path("out") / f"demo-{task}"
+    with _no_empty_folder(folder):
+        writable_folder(folder)  # before torch is imported
+        from jali.studies.demo import run_demo
 
-    run_demo(task, folder, seed)
+        run_demo(task, folder, seed)
 
 
 @app.command()
@@ -94,7 +98,9 @@ def prune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="pkg.module:callable that builds the nn.Module.")],
     weights: Annotated[Path, typer.Option(help="The model's state_dict as safetensors.")],
     data: Annotated[str, typer.Option(help="pkg.module:callable that returns calibration data: tensor or batches.")],
-    out: Annotated[Path, typer.Option(help="Folder for weights, plan.json and report.html.")],
+    out: Annotated[
+        Path, typer.Option(help="New folder for weights, plan.json and report.html, or one of an older run.")
+    ],
     criterion: Annotated[str, typer.Option(help="Which units to keep; see `jali criteria`.")] = "lattice",
     budget: Annotated[float | None, typer.Option(help="Fraction of the units to remove, in (0, 1).")] = None,
     threshold: Annotated[float | None, typer.Option(help="Remove the units scored below this, instead.")] = None,
@@ -107,9 +113,13 @@ def prune(
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the criterion; may be repeated.")
     ] = None,
     no_fold: Annotated[bool, typer.Option("--no-fold", help="Cut only; do not repair the survivors.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
 ) -> None:
-    """Prune your own model and write the smaller one."""
+    """Prune your own model and write the smaller one.
+
+    Modules are looked up in the current directory, too. For example: jali prune mypkg.models:build --weights
+    w.safetensors --data mypkg.data:calibration --budget 0.5 --out pruned
+    """
     if (budget is None) == (threshold is None):
         raise BudgetError("give either --budget (fraction of units to remove) or --threshold (score), and not both")
     options = _key_values(option or [])
@@ -117,11 +127,11 @@ def prune(
         raise DataError(f"no file {weights}; --weights takes the state_dict of MODEL as safetensors")
     from jali.files import writable_folder
 
-    new = not out.exists()
-    writable_folder(out)  # before any work
-    try:
+    _refuse_foreign(out)
+    with _no_empty_folder(out):
+        writable_folder(out)  # before any work
         build = _guarded(_resolve(model, ModelError), model, ModelError)
-        calibration = _guarded(_resolve(data, DataError), data, DataError)()
+        calibration = _guarded(lambda: _listed(_resolve(data, DataError)()), data, DataError)()
         from jali.studies.pruned import prune_to_folder
 
         result = prune_to_folder(
@@ -129,11 +139,6 @@ def prune(
             threshold=threshold, multiple_of=multiple_of, min_width=min_width, scope=scope, options=options,
             fold=not no_fold, seed=seed,
         )  # fmt: skip
-    except BaseException:
-        if new:
-            with contextlib.suppress(OSError):
-                out.rmdir()  # an empty folder is of no use to anybody
-        raise
     typer.echo(f"{result}\n  written: {out / 'model.safetensors'}, plan.json, records.jsonl, report.html")
 
 
@@ -159,11 +164,13 @@ def study(
     found = find_study(name)
     # A quick run has a folder of its own: its records would otherwise stand in for the full run's.
     folder = out or Path("out") / (f"{name}-quick" if quick else name)
-    if not run_study(found, folder, seeds=seeds, quick=quick).finished:
+    with _no_empty_folder(folder):
+        finished = run_study(found, folder, seeds=seeds, quick=quick).finished
+    if not finished:
         raise typer.Exit(STOPPED)
 
 
-@app.command()
+@app.command(short_help="Print the tables of a folder and write its report again.")
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with records.jsonl.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
@@ -196,9 +203,17 @@ def _resolve(where: str, error: type[JaliError]) -> Callable[[], Any]:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module_name), name)
-    except Exception as cause:  # the user's module may raise anything while it is imported
-        raise error(f"{where!r} cannot be imported: {type(cause).__name__}: {cause}") from cause
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as cause:  # the user's module may raise anything while it is imported
+        raise error(
+            f"{where!r} cannot be imported: {type(cause).__name__}: {cause}; modules are looked up in the current "
+            f"directory, {Path.cwd()}, and among the installed packages"
+        ) from cause
+    if not hasattr(module, name):
+        near = difflib.get_close_matches(name, [each for each in vars(module) if not each.startswith("_")], n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it is the file {getattr(module, '__file__', None)}"
+        raise error(f"module {module_name!r} has no {name!r}; {hint}")
+    found = getattr(module, name)
     if not callable(found):
         raise error(f"{where!r} is a {type(found).__name__}, not a callable; give the function that makes it")
     return found
@@ -212,10 +227,37 @@ def _guarded(call: Callable[[], Any], where: str, error: type[JaliError]) -> Cal
             return call()
         except JaliError:
             raise
-        except Exception as cause:
+        except (Exception, SystemExit) as cause:
             raise error(f"{where} raised {type(cause).__name__}: {cause}") from cause
 
     return guarded
+
+
+def _listed(data: Any) -> Any:
+    """A generator runs the user's code when it is read: here, where its mistakes are reported as such."""
+    return list(data) if isinstance(data, Iterator) else data
+
+
+@contextlib.contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """After an error, the folders that were made for nothing are removed; one that holds something stays."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for each in new:
+                each.rmdir()
+        raise
+
+
+def _refuse_foreign(out: Path) -> None:
+    """A folder with files of somebody else's is not written into."""
+    own = {"model.safetensors", "plan.json", "records.jsonl", "report.html"}
+    there = {each.name for each in out.iterdir() if not each.name.startswith(".")} if out.is_dir() else set()
+    foreign = sorted(there - own) or sorted(there if "model.safetensors" not in there else ())
+    if foreign:
+        raise DataError(f"folder {out} holds {foreign[0]!r}, not written by jali prune; choose a new or empty folder")
 
 
 def _key_values(pairs: list[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import jali
 import jali.studies
 from jali.cli import _key_values, app
 from jali.errors import CriterionError, DataError, JaliError
+from jali.runs.record import Metric, Record
 from jali.runs.store import RecordStore
 from jali.studies.base import Settings, find_study, studies
 from jali.studies.runner import run_study
@@ -62,6 +63,7 @@ not_callable = 3
 def build(): return "a model"
 def data(): return ["batch"]
 def broken(): raise ZeroDivisionError("by the user")
+def leaves(): raise SystemExit(0)
 """
 
 
@@ -76,6 +78,7 @@ def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delitem(sys.modules, "jali.studies.toy_study", raising=False)
     monkeypatch.delitem(sys.modules, "usermodels", raising=False)
     (tmp_path / "usermodels.py").write_text(MODELS)
+    (tmp_path / "exits.py").write_text("raise SystemExit(0)")
     (tmp_path / "w.safetensors").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     return folder
@@ -259,7 +262,12 @@ def changed(**changes: str) -> tuple[str, ...]:
         (changed(budget="0.5", weights="none.safetensors"), "no file none.safetensors; --weights takes"),
         (changed(budget="0.5", option="a"), "--option 'a' is not of the form KEY=VALUE"),
         (changed(budget="0.5", model="usermodels"), "'usermodels' is not of the form pkg.module:callable"),
-        (changed(budget="0.5", model="usermodels:none"), "'usermodels:none' cannot be imported: AttributeError"),
+        (changed(budget="0.5", model="usermodels:none"), "module 'usermodels' has no 'none'; it is the file"),
+        (changed(budget="0.5", model="usermodels:biuld"), "module 'usermodels' has no 'biuld'; did you mean build?"),
+        (changed(budget="0.5", model="exits:build"), "'exits:build' cannot be imported: SystemExit: 0"),
+        (changed(budget="0.5", data="usermodels:leaves"), "usermodels:leaves raised SystemExit: 0"),
+        (changed(budget="0.5", out="studies"), "folder studies holds 'helper.py', not written by jali prune"),
+        (changed(budget="0.5", out=""), "not written by jali prune; choose a new or empty folder"),
         (changed(budget="0.5", model="nothere:build"), "'nothere:build' cannot be imported: ModuleNotFoundError"),
         (changed(budget="0.5", model="usermodels:not_callable"), "is a int, not a callable"),
         (changed(budget="0.5", data="usermodels:broken"), "usermodels:broken raised ZeroDivisionError: by the user"),
@@ -287,6 +295,37 @@ def test_an_unwritable_folder_is_found_before_any_work(handed_over: list[dict[st
     assert not Path("imported").exists()
     invoke(*changed(budget="0.5"))
     assert Path("imported").exists()
+
+
+def test_folders_made_for_nothing_are_removed_again(handed_over: list[dict[str, object]]) -> None:
+    Path("kept").mkdir()
+    before = sorted(Path.cwd().rglob("*"))
+    assert invoke(*changed(budget="0.5", data="usermodels:broken", out="kept/a/b"))[0] == 2
+    assert {path.name for path in set(Path.cwd().rglob("*")) - set(before)} <= {"imported", "__pycache__"}
+
+
+def test_a_folder_of_an_older_run_is_written_again_and_hidden_files_do_not_matter(
+    handed_over: list[dict[str, object]],
+) -> None:
+    Path("p").mkdir()
+    (Path("p") / ".gitignore").touch()
+    assert invoke(*changed(budget="0.5"))[0] == 0
+    (Path("p") / "plan.json").touch()
+    assert invoke(*changed(budget="0.5"))[0] == 2, "a plan alone may be anybody's"
+    (Path("p") / "model.safetensors").touch()
+    assert invoke(*changed(budget="0.5"))[0] == 0
+    assert len(handed_over) == 2
+
+
+@pytest.mark.parametrize("arguments", [("demo", "--seed", "-1"), (*changed(budget="0.5"), "--seed", "-1")])
+def test_a_negative_seed_is_refused_before_any_work(
+    handed_over: list[dict[str, object]], arguments: tuple[str, ...]
+) -> None:
+    status, _, err = invoke(*arguments)
+    assert status == 2
+    assert "--seed" in err
+    assert not Path("out").exists()
+    assert handed_over == []
 
 
 def test_real_commands_show_a_traceback_only_with_debug(toys: Path, tmp_path: Path) -> None:
@@ -327,3 +366,12 @@ def test_options_are_json_where_they_are_json() -> None:
 def test_help_does_not_import_torch() -> None:
     code = "import sys, jali.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False).returncode == 0
+
+
+def test_records_that_lack_what_their_study_shows_are_one_clear_line(tmp_path: Path) -> None:
+    record = Record("demo", {"what": "lattice"}, 0, {}, {"accuracy cut": Metric(0.5, 1)})
+    RecordStore(tmp_path).append(record)
+    status, _, errors = invoke("report", str(tmp_path))
+    assert status == 2
+    assert "are not those of study 'demo'" in errors
+    assert errors.count("\n") == 1

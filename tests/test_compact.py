@@ -334,6 +334,43 @@ def test_forward_passes_that_are_awkward_to_compare(what):
     torch.testing.assert_close(*(output.nan_to_num() for output in outputs), rtol=0, atol=1e-12)
 
 
+def test_what_runs_in_training_mode_only_keeps_running_there():
+    """Tracing sees evaluation mode; a head that reads the layer while it is trained must still fit."""
+
+    class Auxiliary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head, self.other = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 3), nn.Linear(8, 2)
+
+        def forward(self, x):
+            y = self.rnn(x)[0]
+            return (self.head(y), self.other(y)) if self.training else self.head(y)
+
+    torch.manual_seed(0)
+    model, x = Auxiliary().double().eval(), torch.randn(3, 5, 4, dtype=torch.float64)
+    plan = random_plan(model, (0.5,))
+    small = jali.compact(model, plan, x)
+    assert largest_difference(jali.mask(model, plan)(x), small(x)) <= 1e-12
+    assert largest_difference(jali.mask(model, plan).train()(x), small.train()(x)) <= 1e-12
+
+
+def test_tracing_leaves_no_constant_on_the_model():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.GRU(4, 8, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0]) * torch.tensor([1.0, 2.0, 3.0])
+
+    torch.manual_seed(0)
+    model, x = Scaled().eval(), torch.randn(3, 5, 4)
+    before = set(model.__dict__)
+    small = jali.compact(model, random_plan(model, (0.5,)), x)
+    assert small.head.in_features == 4
+    assert set(model.__dict__) == before
+
+
 def test_hooks_of_a_replaced_layer_are_named():
     torch.manual_seed(0)
     model, seen = Stack(nn.GRU(4, 6, batch_first=True), nn.LSTM(6, 6, batch_first=True)).eval(), []

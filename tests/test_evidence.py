@@ -169,3 +169,11 @@ def test_measuring_leaves_the_model_as_it_was():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not model.rnn._forward_pre_hooks
+
+
+def test_targets_and_losses_that_do_not_fit_are_named():
+    model, x = Classifier(), torch.randn(5, 4, 3)
+    with pytest.raises(DataError, match=r"targets lie in 0\.\.9, the model has 2 classes"):
+        measured(model, [(x, torch.tensor([0, 1, 9, 0, 1]))], needs=("gradients",))
+    with pytest.raises(DataError, match="return a scalar tensor"):
+        collect(model, [(x, torch.zeros(5))], sites(model), ("gradients",), lambda output, target: output)

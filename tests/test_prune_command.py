@@ -63,6 +63,11 @@ def nan():
     return torch.full((2, 6, 4), float("nan"))
 
 
+def generator():
+    yield torch.randn(2, 6, 4)
+    raise OSError("the disk with the data is gone")
+
+
 def wide():
     return torch.randn(2, 6, 9)
 """,
@@ -95,6 +100,7 @@ def project(tmp_path_factory):
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     weights["rnn.weight_hh_l0"][0, 0] = float("nan")
     save_file(weights, root / "nan.safetensors")
+    save_file(model.state_dict() | {"head.bias": torch.full((3,), float("inf"))}, root / "inf.safetensors")
     (root / "file").write_text("x")
     return root
 
@@ -135,7 +141,7 @@ def test_a_package_in_the_current_directory_is_pruned_and_comes_back_without_it(
 
 MISTAKES = {
     "no such module": ({"model": "nope:build"}, "No module named 'nope'"),
-    "no such function": ({"model": "mypkg.models:nope"}, "no attribute 'nope'"),
+    "no such function": ({"model": "mypkg.models:nope"}, "module 'mypkg.models' has no 'nope'"),
     "no function": ({"model": "mypkg.models"}, "pkg.module:callable"),
     "not callable": ({"model": "mypkg.models:constant"}, "not a callable"),
     "a builder that raises": ({"model": "mypkg.models:broken"}, "no such checkpoint"),
@@ -145,8 +151,10 @@ MISTAKES = {
     "truncated weights": ({"weights": "cut.safetensors"}, "not a whole safetensors file"),
     "a pickle": ({"weights": "w.pt"}, "safetensors.torch.save_file"),
     "no weights": ({"weights": "none.safetensors"}, "no file none.safetensors"),
-    "NaN weights": ({"weights": "nan.safetensors"}, "1 NaN or infinite"),
+    "NaN weights": ({"weights": "nan.safetensors"}, "NaN or infinite values in rnn.weight_hh_l0"),
+    "infinite weights that are not pruned": ({"weights": "inf.safetensors"}, "NaN or infinite values in head.bias"),
     "no data": ({"data": "mypkg.data:empty"}, "no batch"),
+    "a generator that raises": ({"data": "mypkg.data:generator"}, "the disk with the data is gone"),
     "NaN data": ({"data": "mypkg.data:nan"}, "NaN or infinite"),
     "data of another width": ({"data": "mypkg.data:wide"}, "(2, 6, 9)"),
     "an output folder that is a file": ({"out": "file"}, "choose another one"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jali.errors import DataError, FileError
 from jali.report.html import write_report
-from jali.report.plots import KINDS, draw
+from jali.report.plots import KINDS, THEMES, draw
 from jali.report.tables import (
     Comparison,
     Figure,
@@ -44,6 +44,7 @@ PAYLOADS = {
         "rows": [1, 2, 2],
         "units": 3,
         "criterion": "lattice",
+        "counted": {"up_to": 0.5, "sides": ["columns", "rows"]},
         "scores": [0.2, 0.9, 0.5],
         "kept": [False, True, True],
     },
@@ -100,6 +101,7 @@ def test_interval_by_hand_and_at_the_edges() -> None:
     three = mean_interval([1.0, 2.0, 3.0])
     assert three.half == pytest.approx(4.302652729 / math.sqrt(3))
     assert three.text() == "2.00 ± 2.48"
+    assert Interval(-1e-5, 0.1, 2).text() == "0.00 ± 0.10"
     assert mean_interval([0.966]).text(1, 100) == "96.6"
     assert mean_interval([]).text() == "–"
     for lost in ([1.0, math.nan], [1.0, math.inf], [math.inf, -math.inf]):
@@ -192,6 +194,37 @@ def test_lengths_that_differ_and_unknown_kinds_are_errors() -> None:
         draw(figure("hasse", edges=[[0, 9]]))
     with pytest.raises(FileError, match="unknown kind 'pie'; known: hasse"):
         draw(Figure("pie", "p", {}))
+
+
+def test_the_part_of_the_filtration_that_counts_is_shaded() -> None:
+    def shaded(**counted: object) -> int:
+        picture = pixels(draw(figure("persistence", counted=counted or None)))
+        return int(np.isclose(picture, picture[picture.shape[0] // 2, 0], atol=0.01).all(axis=-1).sum())
+
+    none, half, whole = shaded(), shaded(up_to=0.5, sides=["rows"]), shaded(up_to=1.0, sides=["rows"])
+    assert none > half > whole, "the more counts, the less of the ground stays as it was"
+
+
+def test_series_of_one_size_stand_apart_and_the_others_where_they_belong() -> None:
+    from matplotlib.figure import Figure as Canvas
+
+    sizes = (100.0, 1000.0, 100.0)
+    series = [{"label": str(i), "x": [size, size], "y": [0.5, 0.9]} for i, size in enumerate(sizes)]
+    for apart in (False, True):
+        canvas = Canvas()
+        KINDS["scatter"](canvas, PAYLOADS["scatter"] | {"series": series, "apart": apart}, THEMES["light"])
+        (axes,) = canvas.axes
+        data = [axes.transData.transform((size, 0.5))[0] for size in sizes]
+        shown = [
+            container[0].get_transform().transform((size, 0.5))[0]
+            for container, size in zip(axes.containers, sizes, strict=True)
+        ]
+        aside = np.subtract(shown, data)
+        assert aside[1] == pytest.approx(0), "a size of its own stands where it belongs"
+        assert aside[0] == pytest.approx(-aside[2]), "the others around their size"
+        assert (abs(aside[0]) > 1) == apart
+        low, high = axes.get_xlim()
+        assert low < 100 < 1000 < high
 
 
 @pytest.mark.parametrize("text", [r"$\frac{$", "$x", "_hidden", "\x1b[31m\x00", "<b>", "%d{}"])
@@ -336,3 +369,30 @@ def test_markdown_shows_every_cell_and_breaks_no_row():
     assert lines[0] == "**a|b**"
     assert lines[2:6] == ["| x | y |", "|---|---|", "| one\\|two | 1,234 |", "| three\ufffdfour | 2 |"]
     assert lines[-1] == "why"
+
+
+@pytest.mark.parametrize("options", [{}, {"side": "rows"}, {"span": "full"}, {"side": "columns", "span": "full"}])
+def test_the_part_said_to_count_is_the_part_that_made_the_scores(options: dict[str, str]) -> None:
+    import torch
+
+    import jali
+    from jali.maths.persistence import filtration
+    from jali.studies.structure import persistence_caption, persistence_payload
+    from jali.view import read, sites
+
+    torch.manual_seed(0)
+    model = torch.nn.LSTM(3, 12)
+    view, plan = read(model, sites(model)[0]), jali.plan(model, "lattice", 0.5, options=options)
+    payload = persistence_payload(view, plan.sites[0], plan.criterion, plan.options)
+    density, counted = np.array(payload["density"]), payload["counted"]
+    levels = filtration(view.influence(), density[density <= counted["up_to"]])
+    want = np.mean([levels.persistence(side) for side in counted["sides"]], axis=0)
+    assert np.allclose(payload["scores"], want)
+    assert " and of ".join(counted["sides"]) in persistence_caption(payload)
+    assert sum(payload["kept"]) == 6
+
+    other = jali.plan(model, "lattice", 0.5, options={"form": "graded"}), jali.plan(model, "magnitude", 0.5)
+    for plan in other:
+        payload = persistence_payload(view, plan.sites[0], plan.criterion, plan.options)
+        assert payload["counted"] is None
+        assert "does not come from the left panel" in persistence_caption(payload)

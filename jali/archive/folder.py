@@ -126,7 +126,7 @@ def _body(model: nn.Module, tensors: Mapping[str, Tensor], example_inputs: Any) 
     if example_inputs is not None:
         batch = example(example_inputs)
         try:
-            graph = symbolic_graph(model, batch.args, dict(batch.kwargs), OPAQUE)
+            graph = symbolic_graph(copy.copy(model), batch.args, dict(batch.kwargs), OPAQUE)
             body = {"kind": "graph", "graph": to_data(model, graph)}
             if _same_outputs(model, _stored(body, tensors), tensors, batch):
                 return body

@@ -66,7 +66,12 @@ def _loss(output: Any, batch: Batch, loss: Loss | None) -> Tensor:
     if batch.target is None:
         raise DataError("this criterion needs gradients, so the data must give (inputs, target) batches")
     if loss is not None:
-        return loss(output, batch.target)
+        value = loss(output, batch.target)
+        if not isinstance(value, Tensor) or value.dim() > 0:
+            raise DataError(
+                f"loss= returned {type(value).__name__} {getattr(value, 'shape', '')}; return a scalar tensor"
+            )
+        return value
     first = tensors_in(output)
     if not first or not isinstance(batch.target, Tensor):
         raise DataError("no default loss fits this model's output and target; pass loss=callable(output, target)")
@@ -81,7 +86,13 @@ def _loss(output: Any, batch: Batch, loss: Loss | None) -> Tensor:
             f"output {tuple(first[0].shape)} does not give one row of class scores per target of shape "
             f"{tuple(batch.target.shape)}; pass loss=callable(output, target)"
         )
-    value = F.cross_entropy(first[0].reshape(-1, first[0].shape[-1]), batch.target.reshape(-1))
+    classes = first[0].shape[-1]
+    known = batch.target[batch.target != -100]  # cross-entropy's own mark of what does not count
+    if len(known) and not (int(known.min()) >= 0 and int(known.max()) < classes):
+        raise DataError(
+            f"the targets lie in {int(known.min())}..{int(known.max())}, the model has {classes} classes; pass loss=..."
+        )
+    value = F.cross_entropy(first[0].reshape(-1, classes), batch.target.reshape(-1))
     if not torch.isfinite(value):
         raise ModelError("the loss on the calibration data is not finite; check the targets and the weights")
     return value

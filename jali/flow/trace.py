@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,7 @@ def trace(
     """
     units = Units(sites)
     _refuse_shared(model, sites)
+    model = copy.copy(model)  # torch.fx keeps constants as attributes; they are not to stay on the caller's model
     if args is None:
         return _nothing(units, "no example inputs were given")
     if kind_of(model) is not None:

@@ -6,8 +6,8 @@ kind           payload (``?`` = optional)
 hasse          nodes: [{x, y, label, highlight?}], edges: [[i, j]] (indices of nodes), key?: what highlight means
 persistence    density: [0..1], columns: [count], rows: [count], units: total, criterion, scores: [per unit],
                kept: [bool per unit], counted: {up_to: density, sides} or None: what made the scores
-scatter        x_label, y_label, series: [{label, x, y, error?}], log_x?, apart?: draw the series side by side, each with
-               a line through its points
+scatter        x_label, y_label, series: [{label, x, y, error?}], log_x?, apart?: series of the same x stand side by
+               side, each with a line through its points
 lines          x_label, y_label, series: [{label, x, y, low?, high?}], log_x?, logit_x?
 bars           y_label, labels, values, errors?, baseline?, baseline_label?
 =============  =======================================================================================================
@@ -230,14 +230,17 @@ def _scatter(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     axes = canvas.subplots()
-    count, apart = len(payload["series"]), bool(payload.get("apart"))
+    apart = bool(payload.get("apart"))
+    places = [set(series["x"]) for series in payload["series"]]
     for i, series in enumerate(payload["series"]):
         error = _gaps(series["error"]) if series.get("error") is not None else None
-        aside = (i - (count - 1) / 2) * APART if apart else 0.0
-        moved = axes.transData + ScaledTranslation(aside, 0, canvas.dpi_scale_trans)
-        axes.errorbar(_gaps(series["x"]), _gaps(series["y"]), yerr=error, label=_text(series["label"]),
+        before, there = places[:i].count(places[i]), places.count(places[i])
+        aside = (before - (there - 1) / 2) * APART if apart else 0.0
+        drawn = axes.errorbar(_gaps(series["x"]), _gaps(series["y"]), yerr=error, label=_text(series["label"]),
                       color=colours.series[i % 7], marker=MARKERS[i % 7], ms=6.5, ls="-" if apart else "", lw=0.9,
-                      capsize=3, elinewidth=1.2, mec=colours.paper, mew=0.6, transform=moved)  # fmt: skip
+                      capsize=3, elinewidth=1.2, mec=colours.paper, mew=0.6)  # fmt: skip
+        for artist in drawn.get_children():  # moved on paper only, so that the limits stay those of the data
+            artist.set_transform(axes.transData + ScaledTranslation(aside, 0, canvas.dpi_scale_trans))
     axes.margins(x=0.15 if apart else 0.05)
     _axis_labels(axes, payload)
     _legend(axes, len(payload["series"]))

@@ -183,7 +183,6 @@ def _sizes(run: Sequence[Record]) -> Table:
         value = {name: metric.value for name, metric in record.metrics.items()}
         row: tuple[Cell, ...] = (
             NAMES.get(record.task["what"], record.task["what"]),
-            int(value["units"]),
             int(value["parameters"]),
             f"{value['size']:.1f}",
             f"{2e-6 * value['macs']:.3f}",
@@ -192,11 +191,12 @@ def _sizes(run: Sequence[Record]) -> Table:
             f"{value['latency of dense'] / value['latency']:.2f}",
         )
         rows.append(row)
+    units = " or ".join(str(n) for n in dict.fromkeys(int(record.metrics["units"].value) for record in run))
     caption = (
-        "MFLOP: of one sequence. ms: median time of one sequence on one thread; beside it that of the dense network, "
-        "measured alternately with it, and the ratio of the two."
+        f"Networks of {units} units. MFLOP: of one sequence. ms: median time of one sequence on one thread; beside it that "
+        "of the dense network, measured alternately with it, and the ratio of the two."
     )
-    columns = ("choice of units", "units", "parameters", "KiB", "MFLOP", "ms", "dense ms", "speed-up")
+    columns = ("choice of units", "parameters", "KiB", "MFLOP", "ms", "dense ms", "speed-up")
     return Table(f"Half of an LSTM on {run[0].task['data']}: size and speed", columns, tuple(rows), caption)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jali.errors import DataError, JaliError
+from jali.errors import DataError, FileError, JaliError
 from jali.files import writable_folder
 from jali.report.html import write_report
 from jali.report.tables import Figure, Table, markdown, metrics_tables, printable, show
@@ -220,8 +220,13 @@ def regenerate_report(folder: str | Path, console: Console | None = None, as_mar
             tables += metrics_tables(own)
             titles.append(name)
             continue
-        tables += study.summary(own)
-        figures += study.figures(own)
+        try:
+            tables += study.summary(own)
+            figures += study.figures(own)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise FileError(
+                f"{store.path} has records that are not those of study {name!r} ({type(error).__name__}: {error}); run it again"
+            ) from error
         titles.append(study.title)
         leads.append(study.paper)
     for table in tables:

@@ -24,7 +24,8 @@ def persistence_caption(payload: dict[str, Any]) -> str:
     left = (
         "Left: only the strongest influences count, more of them to the right; how many units say something then that no "
         "others together say (are meet-irreducible), by what they drive (columns) and by what drives them (rows). In the "
-        "middle all do, so one threshold tells no unit from another."
+        "middle all do, so one threshold tells no unit from another; with a single influence, at the far left, nothing can "
+        "be said by others together either."
     )
     right = "Right: the score of every unit, and which units were kept."
     if payload["counted"] is None:

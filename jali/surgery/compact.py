@@ -36,7 +36,8 @@ def compact(model: nn.Module, plan: Plan, example_inputs: Any = None, fold: Any 
     ``plan``: a plan of units. ``example_inputs``: what ``model`` is called with (a tensor, a tuple of arguments, or a
     dict); without it nothing can be proved and every pruned layer keeps its outer width. ``fold``: calibration data as
     for :func:`jali.plan`; without it the result computes exactly what :func:`jali.mask` computes, which is checked on
-    the example inputs. Where a layer had to keep its outer width, a warning is logged under ``"jali"``.
+    the example inputs. Arguments that the example inputs leave at their defaults are proved for the defaults only.
+    Where a layer had to keep its outer width, a warning is logged under ``"jali"``.
     Raises :class:`PlanError`, :class:`ModelError`, :class:`DataError`; ``model`` itself is never changed.
     """
     surgery = operate(model, plan, example_inputs)
@@ -60,10 +61,12 @@ def operate(model: nn.Module, plan: Plan, example_inputs: Any = None) -> Surgery
         raise PlanError("the plan removes no unit, so the model would stay unchanged; raise the budget")
     batch = None if example_inputs is None else example(example_inputs)
     surgery = _cut(model, plan, batch)
-    if batch is not None and not _agrees(model, plan, surgery.compact, batch):
+    if batch is not None and not (
+        _agrees(model, plan, surgery.compact, batch) and _trains(model, surgery.compact, batch)
+    ):
         # The proof by tracing was wrong about this model (say, a width that the forward code computes on its own).
         surgery = _cut(
-            model, plan, None, why="the shrunk model did not agree with the masked one on the example inputs"
+            model, plan, None, why="the shrunk model did not do what the masked one does on the example inputs"
         )
         if not _agrees(model, plan, surgery.compact, batch):
             raise ModelError(
@@ -90,7 +93,7 @@ def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = No
     inner: dict[str, str] = {}
     for path in dict.fromkeys([*(site.module for site in pruned), *inputs]):
         old = model.get_submodule(path)
-        new = _smaller(old, path, keep, inputs.get(path), flow)
+        new = _smaller(old, path, keep, inputs.get(path), flow).to(next(old.parameters()).device)
         inner[path] = (
             f"{path}.inner".lstrip(".") if isinstance(new, FullWidth | FullWidthCell | FullWidthLinear) else path
         )
@@ -206,6 +209,23 @@ def _agrees(model: nn.Module, plan: Plan, compacted: nn.Module, batch: Batch) ->
         torch.random.set_rng_state(state)
     first, second = (tensors_in(output) for output in outputs)
     return len(first) == len(second) and all(_close(a, b) for a, b in zip(first, second, strict=True))
+
+
+@torch.no_grad()
+def _trains(model: nn.Module, compacted: nn.Module, batch: Batch) -> bool:
+    """Whether the cut model also runs in training mode, where the model does: tracing saw evaluation mode only."""
+    state = torch.random.get_rng_state()
+    try:
+        run(copy.deepcopy(model).train(), batch)
+        try:
+            run(copy.deepcopy(compacted).train(), batch)
+        except DataError:
+            return False
+    except DataError:  # the model itself needs other inputs in training mode, as BatchNorm does
+        return True
+    finally:
+        torch.random.set_rng_state(state)
+    return True
 
 
 def _run_from(state: Tensor, model: nn.Module, batch: Batch) -> Any:
