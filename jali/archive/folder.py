@@ -52,9 +52,9 @@ def save(
         tensors if body["kind"] == "modules" else {name: tensors[name] for name in _stored(body, tensors).state_dict()}
     )
     content = save_tensors(used, {KEY: json.dumps({"schema": SCHEMA, **body}, allow_nan=False)})
+    atomic_write(path, content)
     if plan is not None:
         plan.save(path.with_name("plan.json"))
-    atomic_write(path, content)
     return body["kind"] != "modules"
 
 

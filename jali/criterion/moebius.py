@@ -14,7 +14,7 @@ from jali.errors import CriterionError
 from jali.evidence import SiteEvidence
 from jali.view import View
 
-SUMMARY = "paper 1's Möbius function |μ(0, u)| in the unfolded influence poset (Algorithm 1, step 3)"
+SUMMARY = "the lattice pruning paper's Möbius function |μ(0, u)| in the unfolded influence poset (Algorithm 1, step 3)"
 NEEDS: tuple[str, ...] = ()
 
 

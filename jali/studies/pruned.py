@@ -45,6 +45,8 @@ def prune_to_folder(
     The folder gets ``model.safetensors``, ``plan.json``, ``records.jsonl`` and ``report.html``;
     :func:`jali.load` rebuilds the model. Raises the errors of :func:`jali.prune`, and :class:`FileError`.
     """
+    from rich.console import Console
+
     limit = Budget(budget, threshold, scope, multiple_of, min_width)
     model = build()
     if not isinstance(model, nn.Module):
@@ -57,9 +59,11 @@ def prune_to_folder(
         )
     model.eval()
     items = batches(data)
-    started = time.perf_counter()
-    result = prune(model, criterion, limit, items, fold=fold, options=options, seed=seed)
-    seconds = time.perf_counter() - started
+    # On a terminal this line moves and then disappears; elsewhere nothing is written.
+    with Console(stderr=True).status(f"pruning {type(model).__name__}, {len(items)} batches of calibration data"):
+        started = time.perf_counter()
+        result = prune(model, criterion, limit, items, fold=fold, options=options, seed=seed)
+        seconds = time.perf_counter() - started
     if not save(result.model, out, plan=result.plan, example_inputs=items[0]):
         note = "jali.load needs build=, the builder of the original model: its forward pass cannot be stored as data"
         result = dataclasses.replace(result, notes=(*result.notes, note))
