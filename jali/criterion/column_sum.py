@@ -12,7 +12,9 @@ from jali.errors import CriterionError
 from jali.evidence import SiteEvidence
 from jali.view import View
 
-SUMMARY = "the lattice pruning paper's centrality 1 / (Σ_i A[i, j] + ε) of the influence graph, as printed (Algorithm 3)"
+SUMMARY = (
+    "the lattice pruning paper's centrality 1 / (Σ_i A[i, j] + ε) of the influence graph, as printed (Algorithm 3)"
+)
 NEEDS: tuple[str, ...] = ()
 
 
