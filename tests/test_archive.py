@@ -236,6 +236,7 @@ HOSTILE = {
     "an overflowing width": assign(lambda b: module(b)["inner"]["options"], "hidden_size", 10**30),
     "a width that is text": assign(module, "hidden_size", "many"),
     "another unit kept": assign(module, "keep", [[0, 1, 9]]),
+    "units of more layers than there are": lambda b: module(b)["keep"].append([0, 1, 2]),
     "a unit kept twice": assign(module, "keep", [[0, 1, 1]]),
     "other units kept": lambda b: module(b)["keep"][0].reverse(),
     "an unknown module": assign(module, "type", "Module"),

@@ -15,8 +15,9 @@ def imported(file: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: a relative import hides its layer"
+            names = [f"jali.{alias.name}" for alias in node.names] if node.module == "jali" else [node.module or ""]
         found |= {name.split(".")[1] for name in names if name.startswith("jali.")}
     return found
 

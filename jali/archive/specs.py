@@ -164,8 +164,12 @@ def _uneven(spec: Mapping[str, Any], limit: int) -> nn.Module:
 def _full_width(spec: Mapping[str, Any], limit: int) -> nn.Module:
     widened = spec["output"] != "no" or spec["h"] or spec["c"]
     size = _size(spec["hidden_size"], limit) if widened else int(spec["hidden_size"])
+    inner = construct(spec["inner"], limit)
+    slots = int(inner.num_layers) * (2 if inner.bidirectional else 1)  # type: ignore[arg-type]
+    if len(spec["keep"]) != slots:
+        raise ValueError(f"kept units of {len(spec['keep'])} layers and directions, the layer has {slots}")
     module = FullWidth(
-        construct(spec["inner"], limit),  # type: ignore[arg-type]
+        inner,  # type: ignore[arg-type]
         [_keep(values, size) for values in spec["keep"]],
         size,
         output=spec["output"] != "no",
