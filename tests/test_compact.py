@@ -398,3 +398,24 @@ def test_plans_that_do_not_fit_are_refused():
         jali.compact(nn.LSTM(3, 8), random_plan(layer, (0.5,)))
     with pytest.raises(PlanError, match=r"jali\.mask"):
         jali.compact(layer, jali.plan(layer, "magnitude", 0.5, granularity="weight"))
+
+
+def test_arguments_left_at_their_defaults_are_named():
+    """With another value the forward code may read other features: nothing was proved for it."""
+
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.GRU(3, 6, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, x, last=True, scale=1.0):
+            y = self.rnn(x)[0]
+            return self.head(y[:, -1] if last else y) * scale
+
+    torch.manual_seed(0)
+    model, x = Tagger().eval(), torch.randn(4, 5, 3)
+    plan = random_plan(model, (0.5,))
+    (note,) = operate(model, plan, x).notes
+    assert "proved for calls with last=True, scale=1.0" in note
+    (note,) = operate(model, plan, (x, True)).notes
+    assert "every pruned layer keeps its outer width" in note  # a traced value cannot decide a branch

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import jali
 from jali.errors import DataError
@@ -176,17 +176,65 @@ def test_one_sequence_is_enough_for_a_head_that_follows_the_recurrence():
     assert relative(folded(many), model(many)) < 0.1 * relative(cut(many), model(many))
 
 
-@pytest.mark.parametrize("both", [False, True])
+def flat(outputs):
+    """Output and final states of a recurrent layer, in a flat list."""
+    y, states = outputs
+    y = y.data if isinstance(y, PackedSequence) else y
+    return [y, *states] if isinstance(states, tuple) else [y, states]
+
+
+def wide_call(kind, x):
+    if kind == "packed":
+        lengths = torch.randint(1, 8, (len(x),)).index_fill(0, torch.tensor([0]), 7)
+        return pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return x
+
+
+@pytest.mark.parametrize("kind", ["padded", "packed"])
+@pytest.mark.parametrize(("layers", "both"), [(1, False), (1, True), (2, True)])
 @pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])
-def test_a_model_that_keeps_its_width_gives_the_removed_units_back(cls, both):
+def test_a_model_that_keeps_its_width_gives_the_removed_units_back(cls, layers, both, kind):
+    """Output, final h and final c, of every layer and direction, at their last steps."""
     torch.manual_seed(0)
-    model = with_copies(cls(3, 2 * HALF, batch_first=True, bidirectional=both).double())
+    model = with_copies(cls(3, 2 * HALF, num_layers=layers, batch_first=True, bidirectional=both).double())
+    x = wide_call(kind, torch.randn(200, 7, 3, dtype=torch.float64))
+    folded = jali.compact(model, without_copies(model), (x,), fold=[((x,), None)])
+    for got, want in zip(flat(folded(x)), flat(model(x)), strict=True):
+        assert relative(got, want) < 0.02
+
+
+def test_final_states_of_unequal_widths_come_back_whole():
+    torch.manual_seed(0)
+    model = with_copies(nn.LSTM(3, 2 * HALF, num_layers=2, batch_first=True).double())
+    planned = without_copies(model).sites[1:]
+    x = torch.randn(200, 7, 3, dtype=torch.float64)
+    folded = jali.compact(model, Plan("unit", "x", Budget(0.5), planned), x, fold=x)
+    for got, want in zip(flat(folded(x)), flat(model(x)), strict=True):
+        assert relative(got, want) < 0.02
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+def test_the_final_cell_state_behind_a_projection_comes_back_whole():
+    torch.manual_seed(0)
+    model = with_copies(nn.LSTM(3, 2 * HALF, proj_size=3, batch_first=True).double())
     x = torch.randn(200, 7, 3, dtype=torch.float64)
     folded = jali.compact(model, without_copies(model), x, fold=x)
-    (got, states), (want, wanted) = folded(x), model(x)
-    h, wanted = (states[0], wanted[0]) if cls is nn.LSTM else (states, wanted)
-    assert relative(got, want) < 0.02
-    assert relative(h, wanted) < 0.02
+    assert relative(folded(x)[1][1], model(x)[1][1]) < 0.02
+
+
+@pytest.mark.parametrize("cls", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_a_cell_gives_the_removed_units_back(cls, tmp_path):
+    torch.manual_seed(0)
+    model, x = with_copies(cls(3, 2 * HALF).double()), torch.randn(200, 3, dtype=torch.float64)
+    state = torch.randn(200, 2 * HALF, dtype=torch.float64).tanh()
+    state[:, HALF:] = state[:, :HALF]
+    args = (x, (state, 2 * state) if cls is nn.LSTMCell else state)
+    folded = jali.compact(model, without_copies(model), args, fold=[(args, None)])
+    got, want = (out if isinstance(out, tuple) else (out,) for out in (folded(*args), model(*args)))
+    assert all(relative(g, w) < 0.02 for g, w in zip(got, want, strict=True))
+    jali.save(folded, tmp_path / "m.safetensors", example_inputs=args)
+    again = jali.load(tmp_path / "m.safetensors")(*args)
+    assert all(torch.equal(g, w) for g, w in zip(got, again if isinstance(again, tuple) else (again,), strict=True))
 
 
 @pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])

@@ -61,6 +61,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
             "keep": keep,
             "hidden_size": module.hidden_size,
             "h": _widened(module.h),
+            "c": _widened(module.c),
         }
     if isinstance(module, FullWidthLinear):
         keep = module.output.order.argsort()[: module.output.kept].tolist()
@@ -187,6 +188,7 @@ def _full_width_cell(spec: Mapping[str, Any], limit: int) -> nn.Module:
     size = _size(spec["hidden_size"], limit)
     module = FullWidthCell(construct(spec["inner"], limit), _keep(spec["keep"], size), size)  # type: ignore[arg-type]
     _repaired(module.h, spec["h"])
+    _repaired(module.c, spec["c"])
     return module
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +38,7 @@ def compact(model: nn.Module, plan: Plan, example_inputs: Any = None, fold: Any 
     dict); without it nothing can be proved and every pruned layer keeps its outer width. ``fold``: calibration data as
     for :func:`jali.plan`; without it the result computes exactly what :func:`jali.mask` computes, which is checked on
     the example inputs. Arguments that the example inputs leave at their defaults are proved for the defaults only.
-    Where a layer had to keep its outer width, a warning is logged under ``"jali"``.
+    That, and where a layer had to keep its outer width, is logged as a warning under ``"jali"``.
     Raises :class:`PlanError`, :class:`ModelError`, :class:`DataError`; ``model`` itself is never changed.
     """
     surgery = operate(model, plan, example_inputs)
@@ -98,7 +99,7 @@ def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = No
             f"{path}.inner".lstrip(".") if isinstance(new, FullWidth | FullWidthCell | FullWidthLinear) else path
         )
         compacted = _replaced(compacted, model, path, new)
-    notes = [*_notes(flow, pruned, why), *_dropped_hooks(model, inner)]
+    notes = [*_notes(flow, pruned, why), *_proved_for(model, batch, inputs), *_dropped_hooks(model, inner)]
     return Surgery(model, compacted, plan, flow, keep, inputs, inner, tuple(notes))
 
 
@@ -177,6 +178,21 @@ def _notes(flow: Flow, pruned: Sequence[Any], why: str | None) -> list[str]:
         f"{names[port.what]} of {port.module!r} keeps its full width: {reason}"
         for port, reason in flow.escapes.items()
         if port.module in modules
+    ]
+
+
+def _proved_for(model: nn.Module, batch: Batch | None, shrunk: Mapping[str, Any]) -> list[str]:
+    """Which arguments were traced at their defaults; with other values the forward code may read other features."""
+    if batch is None or not shrunk:
+        return []
+    signature = inspect.signature(model.forward)
+    given = signature.bind(*batch.args, **batch.kwargs).arguments
+    left = [p for name, p in signature.parameters.items() if name not in given and p.default is not p.empty]
+    if not left:
+        return []
+    defaults = ", ".join(f"{p.name}={p.default!r}" for p in left)
+    return [
+        f"proved for calls with {defaults}, as the example inputs leave it; give example inputs that set what you set"
     ]
 
 

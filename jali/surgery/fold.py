@@ -27,6 +27,7 @@ from jali.flow import occurrences
 from jali.surgery.closed_loop import Loop
 from jali.surgery.decode import fit_rows, held_out, rows_of, selection
 from jali.surgery.fold_layers import fold_layers
+from jali.surgery.fold_states import repair_cell_states
 from jali.surgery.refit import repair, with_inputs, with_recurrence
 from jali.surgery.surgery import Surgery
 from jali.view import View, module_sites, read, write
@@ -118,13 +119,7 @@ class _Fold:
             offset=view.b_rec is not None,
         ).run()
         write(self.surgery.compact, _placed(best, inner))
-        old = self.surgery.model.get_submodule(path)
-        with torch.no_grad():
-            pairs = [
-                (_hidden(new.inner(*cut[0], **cut[1])), _hidden(old(*full[0], **full[1])))
-                for full, cut in zip(dense, calls, strict=True)
-            ]
-        repair(new.h, keep, [rows_of(cut, full) for cut, full in pairs], decoder)
+        repair_cell_states(new, self.surgery.model.get_submodule(path), (dense, calls), decoder)
 
     def _cut_view(self, path: str, dense: Calls, narrow: Calls) -> tuple[View, np.ndarray, View]:
         """Original view, kept units, and the narrow view with decoded inputs, of a cell or a Linear."""

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from jali.capture import Call, layer_call, run_direction, unit_states
 from jali.errors import ModelError
 from jali.surgery.closed_loop import Loop
-from jali.surgery.decode import Rows, fit_rows, held_out, rows_of
+from jali.surgery.decode import Rows, fit_rows, held_out
+from jali.surgery.fold_states import repair_states
 from jali.surgery.refit import repair, with_inputs, with_recurrence
 from jali.surgery.surgery import Surgery
 from jali.view import View, layer_views, write
@@ -39,6 +40,7 @@ def fold_layers(
     narrow = [layer_call(inner, *call) for call in narrow_calls]
     directions = 2 if module.bidirectional else 1
     wrapper, decoders = surgery.compact.get_submodule(path), {}
+    slots: list[_Direction] = []
     for depth, row in enumerate(layer_views(module, path)):
         rows: list[_Direction] = []
         for direction, view in enumerate(row):
@@ -51,11 +53,12 @@ def fold_layers(
         decoders.update({one.dense_view.site.name: one.decoder for one in rows})
         cut = not module.proj_size and any(view.site.name in surgery.keep for view in row)
         prior = block_diag(*(one.decoder for one in rows)) if cut else None
-        if isinstance(wrapper, FullWidth) and wrapper.h is not None:
-            _repair_states(wrapper, depth, dense, narrow, rows)
-    if isinstance(wrapper, FullWidth) and wrapper.output is not None and prior is not None:
-        kept = np.concatenate([one.keep + d * module.hidden_size for d, one in enumerate(rows)])
-        repair(wrapper.output, kept, _valid_rows(dense, narrow), prior)
+        slots.extend(rows)
+    if isinstance(wrapper, FullWidth):
+        if wrapper.output is not None and prior is not None:
+            kept = np.concatenate([one.keep + d * module.hidden_size for d, one in enumerate(rows)])
+            repair(wrapper.output, kept, _valid_rows(dense, narrow), prior)
+        repair_states(wrapper, module, (dense_calls, narrow_calls), [(one.keep, one.decoder) for one in slots])
     return {name: decoder for name, decoder in decoders.items() if name in surgery.keep}
 
 
@@ -81,24 +84,6 @@ def _put(inner: nn.RNNBase | UnevenLayers, depth: int, direction: int, view: Vie
         inner, depth, direction = inner.rows()[depth][direction], 0, 0
     site = dataclasses.replace(view.site, module="", layer=depth, reverse=bool(direction))
     write(inner, dataclasses.replace(view, site=site))
-
-
-def _repair_states(
-    wrapper: FullWidth, depth: int, dense: Sequence[Call], narrow: Sequence[Call], rows: Sequence[_Direction]
-) -> None:
-    """Final states of one layer: the output at the last step, or at the first for the reverse direction."""
-    if wrapper.h is None:
-        return
-    size, start = wrapper.hidden_size, 0
-    for direction, one in enumerate(rows):
-        parts = []
-        for full, cut in zip(dense, narrow, strict=True):
-            batch = torch.arange(len(cut.lengths))
-            step = torch.zeros_like(cut.lengths) if direction else cut.lengths - 1
-            own = cut.x[batch, step, start : start + len(one.keep)]
-            parts.append(rows_of(own, full.x[batch, step, direction * size : (direction + 1) * size]))
-        repair(wrapper.h[depth * len(rows) + direction], one.keep, parts, one.decoder)  # type: ignore[arg-type]
-        start += len(one.keep)
 
 
 class _Direction:
