@@ -1,8 +1,9 @@
 """Save a model to a folder and load it again: safetensors and JSON, never code.
 
-``model.safetensors``  parameters and buffers, and in its metadata, as JSON, the forward pass as a graph of known
-                       operations, or, where it cannot be stored as data, the description of the cut layers (then the
-                       caller's own code builds the rest). One file, so that weights and shapes cannot come apart.
+``model.safetensors``  parameters and buffers (those with many zeros by their nonzero values), and in its metadata, as
+                       JSON, the forward pass as a graph of known operations, or, where it cannot be stored as data, the
+                       description of the cut layers (then the caller's own code builds the rest). One file, so that
+                       weights and shapes cannot come apart.
 ``plan.json``          the plan, if one was given
 """
 
@@ -21,6 +22,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from jali.archive.graph import StoredModel, replaced_modules, to_data
+from jali.archive.sparse import packed, unpacked
 from jali.archive.specs import NotStorable, construct, describe
 from jali.batches import Batch, example, run, tensors_in
 from jali.errors import FileError, ModelError
@@ -51,7 +53,8 @@ def save(
     used = (
         tensors if body["kind"] == "modules" else {name: tensors[name] for name in _stored(body, tensors).state_dict()}
     )
-    content = save_tensors(used, {KEY: json.dumps({"schema": SCHEMA, **body}, allow_nan=False)})
+    small, shapes = packed(used)
+    content = save_tensors(small, {KEY: json.dumps({"schema": SCHEMA, **body, "sparse": shapes}, allow_nan=False)})
     atomic_write(path, content)
     if plan is not None:
         plan.save(path.with_name("plan.json"))
@@ -65,9 +68,10 @@ def load(folder: str | os.PathLike[str], build: Callable[[], nn.Module] | None =
     Raises :class:`FileError` for a missing, truncated or foreign file.
     """
     path = _file(folder)
-    tensors, metadata = _read_tensors(path)
+    stored, metadata = _read_tensors(path)
     body = _read_body(path, metadata)
     try:
+        tensors = unpacked(stored, body.get("sparse", {}))
         model = _rebuilt(body, build, tensors) if body.get("kind") == "modules" else _stored(body, tensors)
         return _filled(model, tensors)
     except FileError as error:
