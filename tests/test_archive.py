@@ -125,6 +125,72 @@ def test_packed_input_cells_shared_modules_and_idle_parameters(tmp_path):
     roundtrip(Twice(), tmp_path / "twice", x)
 
 
+class Tied(nn.Module):
+    """An embedding that is also the output layer's weight, and two recurrent layers with one parameter in common."""
+
+    def __init__(self, traceable=True):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(9, 6), nn.Linear(6, 9)
+        self.a, self.b, self.between = nn.GRU(6, 6, batch_first=True), nn.GRU(6, 6, batch_first=True), nn.LSTM(6, 6)
+        self.again, self.traceable = self.between, traceable
+        self.head.weight = self.embedding.weight
+        self.b.weight_hh_l0 = self.a.weight_hh_l0
+        self.a.bias_ih_l0 = self.a.bias_hh_l0
+
+    def forward(self, x):
+        if not self.traceable and x.sum() < 0:
+            return x
+        return self.head(self.again(self.between(self.b(self.a(self.embedding(x))[0])[0])[0])[0])
+
+
+@pytest.mark.parametrize("traceable", [True, False])
+def test_tied_parameters_come_back_tied(traceable, tmp_path):
+    torch.manual_seed(0)
+    model, x = Tied(traceable).eval(), torch.randint(0, 9, (3, 5))
+    assert jali.save(model, tmp_path, example_inputs=x) is traceable
+    loaded = jali.load(tmp_path, build=lambda: Tied(traceable))
+    stored = load_file(tmp_path / FILE)
+    assert sum(t.numel() for t in stored.values()) == sum(p.numel() for p in model.parameters())
+    assert torch.equal(loaded(x), model(x))
+    assert len(list(loaded.parameters())) == len(list(model.parameters()))
+    optimizers = [torch.optim.SGD(one.parameters(), 0.1, momentum=0.9) for one in (model, loaded)]
+    for _ in range(3):
+        for one, optimizer in zip((model, loaded), optimizers, strict=True):
+            optimizer.zero_grad()
+            one(x).square().mean().backward()
+            optimizer.step()
+        assert loaded.head.weight is loaded.embedding.weight
+        assert loaded.b.weight_hh_l0 is loaded.a.weight_hh_l0
+        assert loaded.a.bias_ih_l0 is loaded.a.bias_hh_l0
+        assert torch.equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("traceable", [True, False])
+def test_ties_and_a_cut_layer_with_two_names_come_back_together(traceable, tmp_path):
+    torch.manual_seed(0)
+    model, x = Tied(traceable).eval(), torch.randint(0, 9, (3, 5))
+    small = jali.compact(model, jali.plan(model, "magnitude", sites=["between.*"]), x)
+    assert jali.save(small, tmp_path, example_inputs=x) is traceable
+    loaded = jali.load(tmp_path, build=lambda: Tied(traceable))
+    assert torch.equal(loaded(x), small(x))
+    assert (loaded.head.weight is loaded.embedding.weight) == (small.head.weight is small.embedding.weight)
+    assert loaded.b.weight_hh_l0 is loaded.a.weight_hh_l0
+
+
+def test_weights_of_a_tied_model_may_hold_either_name(tmp_path):
+    model = Tied()
+    whole = {name: tensor.clone() for name, tensor in model.state_dict().items() if not name.startswith("again")}
+    for absent in ("head.weight", "embedding.weight"):
+        save_file({name: tensor for name, tensor in whole.items() if name != absent}, tmp_path / FILE)
+        other = Tied()
+        load_weights(other, tmp_path / FILE)
+        assert torch.equal(other.embedding.weight, model.embedding.weight)
+        assert other.head.weight is other.embedding.weight
+    save_file({name: tensor for name, tensor in whole.items() if name != "head.bias"}, tmp_path / FILE)
+    with pytest.raises(FileError, match=r"do not fit.*head\.bias"):
+        load_weights(Tied(), tmp_path / FILE)
+
+
 def test_low_precision_is_kept(tmp_path):
     model = Net(nn.GRU(4, 6, batch_first=True), 6, "last").to(torch.bfloat16).eval()
     roundtrip(model, tmp_path, inputs(model))
@@ -255,6 +321,13 @@ HOSTILE = {
     "an output in the middle": lambda b: b["graph"]["nodes"].insert(0, {**b["graph"]["nodes"][-1], "name": "early", "args": [1]}),
     "no operations": lambda b: b["graph"]["nodes"].clear(),
     "nodes that are no list": assign(lambda b: b["graph"], "nodes", 7),
+    "ties that are no object": assign(lambda b: b, "ties", [["scale", "shift"]]),
+    "a tie to an unknown name": assign(lambda b: b, "ties", {"norm.more": "nowhere"}),
+    "a tie of an unknown name": assign(lambda b: b, "ties", {"nowhere": "scale"}),
+    "a tie to what is no name": assign(lambda b: b, "ties", {"norm.more": ["scale"]}),
+    "a tie of a name that is stored": assign(lambda b: b, "ties", {"head.bias": "scale"}),
+    "ties in a circle": assign(lambda b: b, "ties", {"x": "y", "y": "x"}),
+    "a tie to itself": assign(lambda b: b, "ties", {"x": "x"}),
     "a missing module": lambda b: b["graph"]["modules"].pop("head") and None,
 }  # fmt: skip
 
@@ -273,6 +346,29 @@ def test_a_hostile_description_is_one_clear_error(name, saved):
         jali.load(saved)
     assert FILE in str(caught.value)
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ("alias", "stored", "message"),
+    [("head.bias", "head.weight", "do not fit.*size mismatch for head.bias"), ("shift", "scale", "the other a buffer")],
+)
+def test_a_tie_between_what_differs_is_one_clear_error(alias, stored, message, saved):
+    path = saved / FILE
+    with safe_open(path, framework="pt") as file:
+        body = json.loads(file.metadata()["jali"])
+    tensors = load_file(path)
+    del tensors[alias]
+    save_file(tensors, path, {"jali": json.dumps(body | {"ties": {alias: stored}})})
+    with pytest.raises(FileError, match=message):
+        jali.load(saved)
+
+
+def test_many_names_of_one_tensor_allow_no_larger_model(saved):
+    """The widths that a description may ask for are bounded by what is stored, however often it is named."""
+    rewrite(saved, assign(lambda b: b, "ties", {f"n{k}": "head.weight" for k in range(1000)}))
+    rewrite(saved, assign(module, "hidden_size", 5000))
+    with pytest.raises(FileError, match="a width of 5000 is not in"):
+        jali.load(saved)
 
 
 def test_nothing_is_allocated_before_it_is_checked(saved):

@@ -1,9 +1,9 @@
 """Save a model to a folder and load it again: safetensors and JSON, never code.
 
-``model.safetensors``  parameters and buffers (those with many zeros by their nonzero values), and in its metadata, as
-                       JSON, the forward pass as a graph of known operations, or, where it cannot be stored as data, the
-                       description of the cut layers (then the caller's own code builds the rest). One file, so that
-                       weights and shapes cannot come apart.
+``model.safetensors``  parameters and buffers (those with many zeros by their nonzero values, those with several names
+                       once), and in its metadata, as JSON, the forward pass as a graph of known operations, or, where it
+                       cannot be stored as data, the description of the cut layers (then the caller's own code builds the
+                       rest). One file, so that weights and shapes cannot come apart.
 ``plan.json``          the plan, if one was given
 """
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from jali.archive.graph import StoredModel, replaced_modules, to_data
 from jali.archive.sparse import packed, unpacked
 from jali.archive.specs import NotStorable, construct, describe
+from jali.archive.ties import tie, ties_of, with_missing_ties, with_tied
 from jali.batches import Batch, example, run, tensors_in
 from jali.errors import FileError, ModelError
 from jali.files import atomic_write
@@ -50,11 +51,11 @@ def save(
         raise ModelError("a loaded model is saved already; copy its folder, or save the model it was made from")
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()}
     body = _body(model, tensors, example_inputs)
-    used = (
-        tensors if body["kind"] == "modules" else {name: tensors[name] for name in _stored(body, tensors).state_dict()}
-    )
-    small, shapes = packed(used)
-    content = save_tensors(small, {KEY: json.dumps({"schema": SCHEMA, **body, "sparse": shapes}, allow_nan=False)})
+    used = list(tensors if body["kind"] == "modules" else _stored(body, tensors).state_dict())
+    ties = ties_of(model, used)
+    small, shapes = packed({name: tensors[name] for name in used if name not in ties})
+    head = {"schema": SCHEMA, **body, "sparse": shapes, "ties": ties}
+    content = save_tensors(small, {KEY: json.dumps(head, allow_nan=False)})
     atomic_write(path, content)
     if plan is not None:
         plan.save(path.with_name("plan.json"))
@@ -65,6 +66,7 @@ def load(folder: str | os.PathLike[str], build: Callable[[], nn.Module] | None =
     """Rebuild what :func:`save` wrote to a folder or file, on the CPU and in evaluation mode. No code from it is run.
 
     ``build``: a callable that returns the *original*, unpruned model; only needed where ``save`` returned False.
+    Parameters that were tied (one parameter under several names) are tied again.
     Raises :class:`FileError` for a missing, truncated or foreign file.
     """
     path = _file(folder)
@@ -72,17 +74,25 @@ def load(folder: str | os.PathLike[str], build: Callable[[], nn.Module] | None =
     body = _read_body(path, metadata)
     try:
         tensors = unpacked(stored, body.get("sparse", {}))
+        ties = body.get("ties", {})
+        named = with_tied(tensors, ties)
+        # What is stored, and not under how many names, limits what the description may allocate.
         model = _rebuilt(body, build, tensors) if body.get("kind") == "modules" else _stored(body, tensors)
-        return _filled(model, tensors)
+        _filled(model, named)
+        tie(model, ties)
+        return model
     except FileError as error:
         raise FileError(f"{str(path)!r}: {error}") from None
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Load a safetensors ``state_dict`` into ``model``, in place; :class:`FileError` if it is damaged or does not fit."""
+    """Load a safetensors ``state_dict`` into ``model``, in place; :class:`FileError` if it is damaged or does not fit.
+
+    Of parameters that are tied in ``model`` the file may hold one only.
+    """
     tensors, _ = _read_tensors(Path(path))
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(with_missing_ties(model, tensors))
     except RuntimeError as error:
         lines = " ".join(str(error).split())
         raise FileError(f"the weights in {str(path)!r} do not fit {type(model).__name__}: {lines[:300]}") from None
@@ -166,12 +176,15 @@ def _rebuilt(
     model = build()
     limit = sum(tensor.numel() for tensor in tensors.values())
     for path, spec in _section(body, "modules").items():
-        parent, _, leaf = path.rpartition(".")
         try:
-            model.get_submodule(path)
-            setattr(model.get_submodule(parent), leaf, construct(spec, limit))
+            old = model.get_submodule(path)
         except AttributeError:
             raise FileError(f"the built model has no module {path!r}; build= must return the original model") from None
+        new = construct(spec, limit)
+        for name, module in list(model.named_modules(remove_duplicate=False)):
+            if module is old:  # under every name that it has
+                parent, _, leaf = name.rpartition(".")
+                setattr(model.get_submodule(parent), leaf, new)
     return model
 
 
