@@ -19,7 +19,7 @@ from jali.plans import UNSTRUCTURED, Budget, Granularity, Pattern, Plan, SitePla
 from jali.surgery.compact import operate
 from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask
-from jali.view import Site, read, sites
+from jali.view import Site, check_finite, read, sites
 
 
 def plan(
@@ -45,7 +45,8 @@ def plan(
     columns of a row 3 stay, which fixes the budget); see :mod:`jali.plans.pattern`. But for "unit" it implies weights.
     ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
     planned only where it is named. ``loss(output, target)`` for criteria that need gradients.
-    Raises :class:`ModelError`, :class:`CriterionError`, :class:`BudgetError` or :class:`DataError`.
+    Raises :class:`ModelError` (also for NaN or infinite values in any parameter of the model), :class:`CriterionError`,
+    :class:`BudgetError` or :class:`DataError`.
     """
     chosen = _chosen_sites(model, sites)
     if granularity not in ("unit", "weight"):
@@ -58,6 +59,7 @@ def plan(
     limit = _budget(budget, together)
     method = get(criterion, options, seed)
     views = {site: read(model, site) for site in chosen}
+    check_finite(model, but=chosen)  # the fold, the costs and the cut readers use all of the model
     if method.needs and data is None:
         raise DataError(f"criterion {criterion!r} needs calibration data; pass data=...")
     items = None if data is None else batches(data)

@@ -18,7 +18,7 @@ back is exact for float16, bfloat16, float32 and float64 parameters.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -211,15 +211,37 @@ def read(model: nn.Module, site: Site) -> View:
                     "parametrization); make it permanent first (prune.remove / remove_parametrizations)"
                 )
             continue
-        value = parameter.detach().to("cpu", torch.float64, copy=True).numpy()
-        if not np.isfinite(value).all():
-            count = int((~np.isfinite(value)).sum())
-            raise ModelError(
-                f"parameter {name!r} of site {site.name!r} has {count} NaN or infinite values of {value.size}; "
-                "retrain or restore a good checkpoint before pruning"
-            )
-        arrays[field] = _unpack(field, value, site)
+        _refuse_not_finite(f"{site.module}.{name}".lstrip("."), parameter)
+        arrays[field] = _unpack(field, parameter.detach().to("cpu", torch.float64, copy=True).numpy(), site)
     return View(site, **arrays)
+
+
+def check_finite(model: nn.Module, but: Iterable[Site] = ()) -> None:
+    """Raises :class:`ModelError` for NaN, infinite or uninitialised values in any parameter of ``model``.
+
+    The parameters of the sites ``but`` are left out: :func:`read` has checked them.
+    """
+    known = {id(p) for site in but for p in _parameters(model, site)}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in known:
+            _refuse_not_finite(name, parameter)
+
+
+def _parameters(model: nn.Module, site: Site) -> list[nn.Parameter]:
+    found = model.get_submodule(site.module)._parameters
+    return [p for p in map(found.get, site.parameter_names().values()) if p is not None]
+
+
+def _refuse_not_finite(name: str, parameter: nn.Parameter) -> None:
+    if nn.parameter.is_lazy(parameter):
+        raise ModelError(f"parameter {name!r} has no values yet; run the model once before pruning")
+    finite = torch.isfinite(parameter.detach())
+    if not finite.all():
+        count = finite.numel() - int(finite.sum())
+        raise ModelError(
+            f"parameter {name!r} has {count} NaN or infinite values of {finite.numel()}; retrain, or restore a good "
+            "checkpoint, before pruning"
+        )
 
 
 def write(model: nn.Module, view: View) -> None:
@@ -257,12 +279,12 @@ def _pack(field: str, value: np.ndarray) -> np.ndarray:
 def layer_views(module: nn.RNNBase, path: str = "") -> list[list[View]]:
     """All views of a recurrent module, ``[layer][direction]``."""
     per_layer = 2 if module.bidirectional else 1
-    root = _Holder(module, path)
+    root = AtPath(module, path)
     views = [read(root, site) for site in module_sites(module, path)]
     return [views[i : i + per_layer] for i in range(0, len(views), per_layer)]
 
 
-class _Holder(nn.Module):
+class AtPath(nn.Module):
     """Lets ``read`` and ``write`` address one module by the path that it has in a model."""
 
     def __init__(self, module: nn.Module, path: str) -> None:
@@ -298,7 +320,7 @@ def build(views: list[list[View]], like: nn.RNNBase) -> nn.RNNBase:
     with torch.device("meta"):
         module = base(first.inputs, first.hidden, **options)
     module = module.to_empty(device=weight.device).to(weight.dtype)
-    holder = _Holder(module, "")
+    holder = AtPath(module, "")
     for layer, pair in enumerate(views):
         for reverse, view in enumerate(pair):
             site = dataclasses.replace(view.site, module="", layer=layer, reverse=bool(reverse))
@@ -329,7 +351,7 @@ def build_linear(view: View, like: nn.Linear) -> nn.Linear:
 
 def _filled(module, view: View, like: nn.Module, weight: torch.Tensor):  # type: ignore[no-untyped-def]
     module = module.to_empty(device=weight.device).to(weight.dtype)
-    write(_Holder(module, ""), dataclasses.replace(view, site=dataclasses.replace(view.site, module="")))
+    write(AtPath(module, ""), dataclasses.replace(view, site=dataclasses.replace(view.site, module="")))
     _copy_flags(like, module)
     return module
 

@@ -673,8 +673,42 @@ def test_weights_that_are_not_finite_are_refused_by_name(verb, value):
     model = rnn()
     with torch.no_grad():
         model.weight_hh_l0[0, :2] = value
-    with pytest.raises(ModelError, match="'weight_hh_l0' of site 'l0' has 2 NaN or infinite values of 144"):
+    with pytest.raises(ModelError, match="parameter 'weight_hh_l0' has 2 NaN or infinite values of 144; retrain"):
         verb(model, "magnitude")
+
+
+@pytest.mark.parametrize("verb", [jali.plan, jali.prune])
+def test_weights_outside_the_planned_sites_are_refused_in_the_same_words(verb):
+    model = nn.ModuleDict({"a": rnn(), "b": rnn(), "head": nn.Linear(4, 2)})
+    assert verb(model, "magnitude", sites=["a.*"])
+    with torch.no_grad():
+        model["head"].bias[1] = math.nan
+    with pytest.raises(ModelError, match=r"parameter 'head\.bias' has 1 NaN or infinite values of 2; retrain"):
+        verb(model, "magnitude", sites=["a.*"])
+    with torch.no_grad():
+        model["head"].bias.zero_()
+        model["b"].weight_hh_l0[0, :2] = math.inf
+    with pytest.raises(ModelError, match=r"parameter 'b\.weight_hh_l0' has 2 NaN or infinite values of 144; retrain"):
+        verb(model, "magnitude", sites=["a.*"])
+    with pytest.raises(ModelError, match=r"parameter '0\.weight' has no values yet"):
+        verb(nn.Sequential(nn.LazyLinear(3), rnn()), "magnitude")
+
+
+def test_a_reader_that_lost_its_weights_is_named_by_its_path():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = rnn(), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0])
+
+    model = Net()
+    plan = jali.plan(model, "magnitude")
+    with torch.no_grad():
+        model.head.weight[0] = math.nan
+    with pytest.raises(ModelError, match=r"parameter 'head\.weight' has 6 NaN"):
+        jali.compact(model, plan, X)
 
 
 def test_planning_leaves_the_model_as_it_was():

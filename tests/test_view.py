@@ -152,7 +152,7 @@ def test_models_that_cannot_be_read_are_refused():
         layer = nn.GRU(2, 3)
         with torch.no_grad():
             layer.bias_hh_l0[1] = value
-        with pytest.raises(ModelError, match="'bias_hh_l0' of site 'l0' has 1 NaN or infinite"):
+        with pytest.raises(ModelError, match="parameter 'bias_hh_l0' has 1 NaN or infinite"):
             read(layer, sites(layer)[0])
     pruned = nn.GRU(2, 3)
     prune.l1_unstructured(pruned, "weight_hh_l0", 0.5)

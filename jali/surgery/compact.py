@@ -7,7 +7,6 @@ tracing proves that it may; elsewhere the layer gives its output back at full wi
 from __future__ import annotations
 
 import copy
-import dataclasses
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from jali.plans import Plan
 from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask
 from jali.surgery.surgery import Surgery
-from jali.view import View, build, build_cell, build_linear, layer_views, module_sites, read, sites
+from jali.view import AtPath, View, build, build_cell, build_linear, layer_views, module_sites, read, sites
 from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers
 
 _log = logging.getLogger("jali")
@@ -117,9 +116,7 @@ def _smaller(
     kept = [keep.get(site.name, np.arange(site.size)) for site in own]
     if isinstance(old, nn.RNNBase):
         return _smaller_layers(old, path, kept, inputs, flow)
-    holder = nn.Module()
-    holder.add_module("m", old)
-    view = read(holder, dataclasses.replace(own[0], module="m")).cut(kept[0], inputs)
+    view = read(AtPath(old, path), own[0]).cut(kept[0], inputs)
     full = len(kept[0]) == own[0].size
     if isinstance(old, nn.RNNCellBase):
         cell = build_cell(view, old)
