@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from jali.inference.onnx_export import export_onnx as export_onnx
     from jali.plans import Budget as Budget
     from jali.plans import Plan as Plan
+    from jali.site import sites as sites
     from jali.surgery.compact import compact as compact
     from jali.surgery.mask import mask as mask
-    from jali.view import sites as sites
 
 __version__ = "0.1.0"
 
@@ -44,7 +44,7 @@ _HOME = {
     "plan": "api",
     "prune": "api",
     "save": "archive",
-    "sites": "view",
+    "sites": "site",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

@@ -16,10 +16,11 @@ from jali.criterion import get
 from jali.errors import BudgetError, DataError, ModelError
 from jali.evidence import Loss, SiteEvidence, collect
 from jali.plans import UNSTRUCTURED, Budget, Granularity, Pattern, Plan, SitePlan, decide_units, decide_weights
+from jali.site import Site, sites
 from jali.surgery.compact import operate
 from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask
-from jali.view import Site, check_finite, read, sites
+from jali.view import check_finite, read
 
 
 def plan(

@@ -1,6 +1,5 @@
-"""Sites and views: the only file that knows how PyTorch packs the gates of a recurrent layer.
+"""Views: the only file that knows how PyTorch packs the gates of a recurrent layer.
 
-A *site* is one prunable place: a recurrent layer and direction, a recurrent cell, or a ``Linear``.
 A *view* is a frozen, unpacked copy of the parameters of a site, as float64 numpy arrays:
 
 =========  =============  ==========================================================
@@ -26,50 +25,7 @@ import torch
 from torch import nn
 
 from jali.errors import ModelError
-
-GATES = {"RNN": 1, "GRU": 3, "LSTM": 4, "Linear": 1}
-_LAYERS = {nn.RNN: "RNN", nn.GRU: "GRU", nn.LSTM: "LSTM"}
-_CELLS = {nn.RNNCell: "RNN", nn.GRUCell: "GRU", nn.LSTMCell: "LSTM"}
-
-
-@dataclass(frozen=True)
-class Site:
-    """One prunable place of a model.
-
-    ``module`` is the path of the PyTorch module ("" for the model itself), ``kind`` one of RNN, GRU, LSTM, Linear,
-    ``size`` the number of units H, ``minimum`` the smallest width that PyTorch allows (``proj_size + 1`` with a
-    projection, else 1).
-    """
-
-    module: str
-    kind: str
-    size: int
-    layer: int = 0
-    reverse: bool = False
-    cell: bool = False
-    minimum: int = 1
-
-    @property
-    def name(self) -> str:
-        """``module.l0``, ``module.l0.reverse``; just the module's path for a cell or a Linear."""
-        if self.cell or self.kind == "Linear":
-            return self.module or self.kind.lower()
-        tail = f"l{self.layer}" + (".reverse" if self.reverse else "")
-        return f"{self.module}.{tail}" if self.module else tail
-
-    @property
-    def recurrent(self) -> bool:
-        return self.kind != "Linear"
-
-    def parameter_names(self) -> dict[str, str]:
-        """View field → name of the parameter in the PyTorch module (those that may exist)."""
-        if self.kind == "Linear":
-            return {"w_in": "weight", "b_in": "bias"}
-        tail = "" if self.cell else f"_l{self.layer}" + ("_reverse" if self.reverse else "")
-        names = {"w_in": "weight_ih", "w_rec": "weight_hh", "b_in": "bias_ih", "b_rec": "bias_hh"}
-        if not self.cell and self.kind == "LSTM":
-            names["w_proj"] = "weight_hr"
-        return {field: name + tail for field, name in names.items()}
+from jali.site import CELLS, GATES, LAYERS, Site, module_sites
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,53 +99,6 @@ class View:
         elif self.w_rec is not None:
             out["w_rec"] = out["w_rec"][:, :, keep]
         return dataclasses.replace(self, site=dataclasses.replace(self.site, size=len(keep)), **out)
-
-
-def kind_of(module: nn.Module) -> str | None:
-    """RNN, GRU, LSTM or Linear for a module that jali can prune, else None (also for subclasses with their own forward)."""
-    for cls, kind in (*_LAYERS.items(), *_CELLS.items(), (nn.Linear, "Linear")):
-        if isinstance(module, cls) and type(module).forward is cls.forward:  # type: ignore[attr-defined]
-            return kind
-    return None
-
-
-def is_cell(module: nn.Module) -> bool:
-    return isinstance(module, nn.RNNCellBase)
-
-
-def module_sites(module: nn.Module, path: str = "") -> list[Site]:
-    """The sites of one PyTorch module: one per layer and direction, forward before reverse."""
-    kind = kind_of(module)
-    if kind is None:
-        return []
-    if isinstance(module, nn.Linear):
-        return [Site(path, kind, module.out_features)]
-    if isinstance(module, nn.RNNCellBase):
-        return [Site(path, kind, module.hidden_size, cell=True)]
-    if not isinstance(module, nn.RNNBase):
-        return []
-    minimum = module.proj_size + 1 if module.proj_size else 1
-    return [
-        Site(path, kind, module.hidden_size, layer, reverse, minimum=minimum)
-        for layer in range(module.num_layers)
-        for reverse in ((False, True) if module.bidirectional else (False,))
-    ]
-
-
-def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
-    """Every prunable site of ``model``, in the order of its modules.
-
-    ``linear=True`` adds the ``Linear`` layers. Raises :class:`ModelError` if there is none.
-    """
-    found = [site for path, module in model.named_modules() for site in module_sites(module, path)]
-    found = [site for site in found if linear or site.recurrent]
-    if not found:
-        wanted = "nn.RNN, nn.LSTM, nn.GRU, a recurrent cell" + (" or nn.Linear" if linear else "")
-        raise ModelError(
-            f"{type(model).__name__} has no prunable site: no submodule is {wanted} with PyTorch's own forward; "
-            "pass the model that holds the recurrent layer" + ("" if linear else ", or ask for Linear sites by name")
-        )
-    return tuple(found)
 
 
 def is_computed(module: nn.Module, name: str) -> bool:
@@ -315,7 +224,7 @@ def build(views: list[list[View]], like: nn.RNNBase) -> nn.RNNBase:
     if first.w_proj is not None:
         options["proj_size"] = first.w_proj.shape[0]
     weight = like.weight_ih_l0
-    base = next(cls for cls in _LAYERS if isinstance(like, cls))
+    base = next(cls for cls in LAYERS if isinstance(like, cls))
     # Created empty on the meta device: the random initialisation would move the global random state.
     with torch.device("meta"):
         module = base(first.inputs, first.hidden, **options)
@@ -333,7 +242,7 @@ def build(views: list[list[View]], like: nn.RNNBase) -> nn.RNNBase:
 
 def build_cell(view: View, like: nn.RNNCellBase) -> nn.RNNCellBase:
     """A plain PyTorch cell of ``like``'s type that holds ``view``."""
-    base = next(cls for cls in _CELLS if isinstance(like, cls))
+    base = next(cls for cls in CELLS if isinstance(like, cls))
     options: dict[str, object] = {"bias": like.bias}
     if isinstance(like, nn.RNNCell):
         options["nonlinearity"] = like.nonlinearity

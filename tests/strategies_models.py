@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from jali.plans import Budget, Plan, SitePlan
-from jali.view import sites
+from jali.site import sites
 
 
 @st.composite

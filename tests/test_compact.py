@@ -14,8 +14,8 @@ import jali
 from jali.batches import tensors_in
 from jali.errors import PlanError
 from jali.plans import Budget, Plan, SitePlan
+from jali.site import sites
 from jali.surgery.compact import operate
-from jali.view import sites
 from jali.widths import UnevenLayers
 from tests.strategies_models import forms, layers, plans
 

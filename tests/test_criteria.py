@@ -18,7 +18,8 @@ from jali.maths.moebius import moebius
 from jali.maths.named_lattices import boolean, m3, partition
 from jali.maths.order import covers
 from jali.maths.persistence import logit_grid
-from jali.view import Site, View, read, sites
+from jali.site import Site, sites
+from jali.view import View, read
 from tests.strategies_context import incidences, irreducible_by_sets
 
 NAMES = sorted(jali.criteria())

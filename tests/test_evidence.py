@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from jali.errors import DataError
 from jali.evidence import collect
-from jali.view import sites
+from jali.site import sites
 
 
 class Classifier(nn.Module):

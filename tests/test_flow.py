@@ -21,9 +21,9 @@ import jali
 from jali.batches import example
 from jali.flow import Port, occurrences, trace
 from jali.flow.rules import RULES, ZERO_PRESERVING, ZERO_PRESERVING_MODULES
+from jali.site import sites
 from jali.surgery.compact import _cut
 from jali.surgery.mask import mask
-from jali.view import sites
 from tests.test_compact import largest_difference, random_plan
 
 STEPS, WIDTH = 4, 12  # of the input; the LSTM has 6 units in each direction

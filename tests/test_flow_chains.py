@@ -9,9 +9,9 @@ from jali.batches import example
 from jali.flow import Features, Units
 from jali.flow.trace import _graph
 from jali.flow.walk import Walk
+from jali.site import sites
 from jali.surgery.compact import _cut
 from jali.surgery.mask import mask
-from jali.view import sites
 from tests.test_compact import largest_difference, random_plan
 
 

@@ -11,9 +11,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import jali
 from jali.errors import DataError
 from jali.plans import Budget, Plan, SitePlan
+from jali.site import Site, sites
 from jali.surgery.closed_loop import Loop
 from jali.surgery.decode import Moments, fit_rows, held_out, rows_of
-from jali.view import Site, View, read, sites, write
+from jali.view import View, read, write
 
 HALF = 4
 

@@ -10,7 +10,8 @@ from torch import nn
 import jali
 from jali.errors import BudgetError, PlanError
 from jali.plans import Budget, Pattern, decide_weights
-from jali.view import Site, read, sites
+from jali.site import Site, sites
+from jali.view import read
 
 SITE = Site("rnn", "LSTM", 6)
 PATTERNS = ("weight", "gate-aligned", "block:16x1", "block:4x1", "block:2x3", "1:4", "3:32")

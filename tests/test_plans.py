@@ -17,7 +17,7 @@ from torch import nn
 import jali
 from jali.errors import BudgetError, CriterionError, DataError, FileError, ModelError, PlanError
 from jali.plans import Budget, Plan, SitePlan, decide_units, decide_weights
-from jali.view import GATES, Site
+from jali.site import GATES, Site
 
 SPARSITIES = st.floats(0.01, 0.99)
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from jali.criterion.reconstruction import score
 from jali.errors import CriterionError
 from jali.evidence import SiteEvidence, Use
-from jali.view import Site, View
+from jali.site import Site
+from jali.view import View
 
 RIDGE = 1e-3
 

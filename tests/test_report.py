@@ -377,8 +377,9 @@ def test_the_part_said_to_count_is_the_part_that_made_the_scores(options: dict[s
 
     import jali
     from jali.maths.persistence import filtration
+    from jali.site import sites
     from jali.studies.structure import persistence_caption, persistence_payload
-    from jali.view import read, sites
+    from jali.view import read
 
     torch.manual_seed(0)
     model = torch.nn.LSTM(3, 12)

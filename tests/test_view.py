@@ -10,7 +10,8 @@ from torch.nn.utils import parametrizations, prune, spectral_norm
 
 import jali
 from jali.errors import ModelError
-from jali.view import build, build_cell, build_linear, layer_views, read, sites, write
+from jali.site import sites
+from jali.view import build, build_cell, build_linear, layer_views, read, write
 from tests.strategies_models import layers
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

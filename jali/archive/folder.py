@@ -30,8 +30,8 @@ from jali.errors import FileError, ModelError
 from jali.files import atomic_write
 from jali.flow.trace import symbolic_graph
 from jali.plans import Plan
+from jali.site import kind_of
 from jali.surgery.compact import OPAQUE
-from jali.view import kind_of
 
 SCHEMA, FILE, KEY = 1, "model.safetensors", "jali"
 

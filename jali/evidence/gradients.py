@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from jali.batches import Batch, device_of, run, tensors_in
 from jali.errors import DataError, ModelError
-from jali.view import Site, View, read
+from jali.site import Site
+from jali.view import View, read
 
 Loss = Callable[[Any, Any], Tensor]
 

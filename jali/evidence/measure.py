@@ -11,7 +11,7 @@ from jali.batches import batches
 from jali.evidence.gradients import Loss, loss_gradients
 from jali.evidence.results import Evidence, SiteEvidence
 from jali.evidence.states import state_uses
-from jali.view import Site
+from jali.site import Site
 
 
 def collect(

@@ -15,7 +15,8 @@ from jali.capture import Call, inputs_of, layer_call, layer_states, unit_states
 from jali.errors import DataError
 from jali.evidence.results import Use
 from jali.flow import Flow, Reader, occurrences, trace
-from jali.view import Site, View, layer_views, module_sites, read
+from jali.site import Site, module_sites
+from jali.view import View, layer_views, read
 
 Calls = Sequence[tuple[Any, ...]]
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from jali.view import Site
+from jali.site import Site
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch.nn.utils import rnn
 from jali.errors import ModelError
 from jali.flow.layout import Port, Units
 from jali.flow.walk import Reader, Walk, ports_of
-from jali.view import Site, kind_of
+from jali.site import Site, kind_of
 
 # Initial states are often made with these; torch.fx cannot hand them a size that it traces unless it wraps them.
 _FACTORIES = (torch.zeros, torch.ones, torch.full, torch.empty, torch.rand, torch.randn, torch.arange)

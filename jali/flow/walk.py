@@ -11,7 +11,8 @@ from torch import fx, nn
 
 from jali.flow.layout import Data, Escaped, Features, Port, States, Units, has_escaped, ports_in
 from jali.flow.rules import RULES, UNSAFE, ZERO_PRESERVING_MODULES
-from jali.view import Site, is_cell, is_computed, kind_of, module_sites
+from jali.site import Site, is_cell, kind_of, module_sites
+from jali.view import is_computed
 
 
 @dataclass(frozen=True, eq=False)

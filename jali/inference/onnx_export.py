@@ -23,7 +23,7 @@ from jali.batches import Batch, example, run, tensors_in
 from jali.errors import DataError, ModelError
 from jali.files import atomic_write
 from jali.inference.onnx_layers import OnnxLayers
-from jali.view import kind_of
+from jali.site import kind_of
 from jali.widths import UnevenLayers
 
 TOLERANCE = 1e-5

@@ -10,7 +10,7 @@ import numpy as np
 from jali.errors import BudgetError
 from jali.plans.budget import Budget
 from jali.plans.pattern import UNSTRUCTURED, Pattern
-from jali.view import Site
+from jali.site import Site
 
 
 def decide_units(scores: Mapping[Site, np.ndarray], budget: Budget) -> dict[Site, np.ndarray]:

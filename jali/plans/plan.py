@@ -19,7 +19,7 @@ from jali.errors import BudgetError, FileError, PlanError
 from jali.files import atomic_write
 from jali.plans.budget import Budget, is_finite, is_whole
 from jali.plans.pattern import Pattern
-from jali.view import GATES, Site
+from jali.site import GATES, Site
 
 SCHEMA = 1
 Granularity = Literal["unit", "weight"]

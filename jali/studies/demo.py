@@ -17,13 +17,14 @@ from jali.costs import cost
 from jali.data import Dataset, load
 from jali.report.tables import Cell
 from jali.runs.store import RecordStore
+from jali.site import sites
 from jali.studies.base import Figure, Metric, Progress, Record, Settings, Study, Table, Task
 from jali.studies.structure import hasse_caption, hasse_payload, persistence_caption, persistence_payload
 from jali.studies.timing import latencies
 from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier, fine_tuned
 from jali.surgery.compact import operate
 from jali.surgery.fold import fold
-from jali.view import read, sites
+from jali.view import read
 
 SPARSITY = 0.5
 CRITERIA = ("lattice", "reconstruction", "magnitude", "random")

@@ -19,9 +19,10 @@ from jali.errors import JaliError, ModelError
 from jali.plans import Budget
 from jali.report.tables import Cell
 from jali.runs.store import RecordStore
+from jali.site import sites
 from jali.studies.base import Figure, Metric, Progress, Record, Settings, Study, Table, Task
 from jali.studies.structure import hasse_caption, hasse_payload, persistence_caption, persistence_payload
-from jali.view import read, sites
+from jali.view import read
 
 
 def prune_to_folder(

@@ -20,10 +20,11 @@ from jali.batches import Batch, example, run, tensors_in
 from jali.errors import DataError, ModelError, PlanError
 from jali.flow import Flow, Port, trace
 from jali.plans import Plan
+from jali.site import module_sites, sites
 from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask
 from jali.surgery.surgery import Surgery
-from jali.view import AtPath, View, build, build_cell, build_linear, layer_views, module_sites, read, sites
+from jali.view import AtPath, View, build, build_cell, build_linear, layer_views, read
 from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers
 
 _log = logging.getLogger("jali")

@@ -24,13 +24,14 @@ from jali.batches import Batch, batches
 from jali.capture import inputs_of
 from jali.errors import DataError
 from jali.flow import occurrences
+from jali.site import module_sites
 from jali.surgery.closed_loop import Loop
 from jali.surgery.decode import fit_rows, held_out, rows_of, selection
 from jali.surgery.fold_layers import fold_layers
 from jali.surgery.fold_states import repair_cell_states
 from jali.surgery.refit import repair, with_inputs, with_recurrence
 from jali.surgery.surgery import Surgery
-from jali.view import View, module_sites, read, write
+from jali.view import View, read, write
 from jali.widths import FullWidthCell, FullWidthLinear
 
 Calls = Sequence[tuple[Any, ...]]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from jali.errors import PlanError
 from jali.plans import Plan
-from jali.view import Site, read, sites, write
+from jali.site import Site, sites
+from jali.view import read, write
 
 
 def mask(model: nn.Module, plan: Plan) -> nn.Module:

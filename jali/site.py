@@ -1,0 +1,100 @@
+"""Sites: the prunable places of a model. A site is a recurrent layer and direction, a recurrent cell, or a ``Linear``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from jali.errors import ModelError
+
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4, "Linear": 1}
+LAYERS = {nn.RNN: "RNN", nn.GRU: "GRU", nn.LSTM: "LSTM"}
+CELLS = {nn.RNNCell: "RNN", nn.GRUCell: "GRU", nn.LSTMCell: "LSTM"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One prunable place of a model.
+
+    ``module`` is the path of the PyTorch module ("" for the model itself), ``kind`` one of RNN, GRU, LSTM, Linear,
+    ``size`` the number of units H, ``minimum`` the smallest width that PyTorch allows (``proj_size + 1`` with a
+    projection, else 1).
+    """
+
+    module: str
+    kind: str
+    size: int
+    layer: int = 0
+    reverse: bool = False
+    cell: bool = False
+    minimum: int = 1
+
+    @property
+    def name(self) -> str:
+        """``module.l0``, ``module.l0.reverse``; just the module's path for a cell or a Linear."""
+        if self.cell or self.kind == "Linear":
+            return self.module or self.kind.lower()
+        tail = f"l{self.layer}" + (".reverse" if self.reverse else "")
+        return f"{self.module}.{tail}" if self.module else tail
+
+    @property
+    def recurrent(self) -> bool:
+        return self.kind != "Linear"
+
+    def parameter_names(self) -> dict[str, str]:
+        """View field → name of the parameter in the PyTorch module (those that may exist)."""
+        if self.kind == "Linear":
+            return {"w_in": "weight", "b_in": "bias"}
+        tail = "" if self.cell else f"_l{self.layer}" + ("_reverse" if self.reverse else "")
+        names = {"w_in": "weight_ih", "w_rec": "weight_hh", "b_in": "bias_ih", "b_rec": "bias_hh"}
+        if not self.cell and self.kind == "LSTM":
+            names["w_proj"] = "weight_hr"
+        return {field: name + tail for field, name in names.items()}
+
+
+def kind_of(module: nn.Module) -> str | None:
+    """RNN, GRU, LSTM or Linear for a module that jali can prune, else None (also for subclasses with their own forward)."""
+    for cls, kind in (*LAYERS.items(), *CELLS.items(), (nn.Linear, "Linear")):
+        if isinstance(module, cls) and type(module).forward is cls.forward:  # type: ignore[attr-defined]
+            return kind
+    return None
+
+
+def is_cell(module: nn.Module) -> bool:
+    return isinstance(module, nn.RNNCellBase)
+
+
+def module_sites(module: nn.Module, path: str = "") -> list[Site]:
+    """The sites of one PyTorch module: one per layer and direction, forward before reverse."""
+    kind = kind_of(module)
+    if kind is None:
+        return []
+    if isinstance(module, nn.Linear):
+        return [Site(path, kind, module.out_features)]
+    if isinstance(module, nn.RNNCellBase):
+        return [Site(path, kind, module.hidden_size, cell=True)]
+    if not isinstance(module, nn.RNNBase):
+        return []
+    minimum = module.proj_size + 1 if module.proj_size else 1
+    return [
+        Site(path, kind, module.hidden_size, layer, reverse, minimum=minimum)
+        for layer in range(module.num_layers)
+        for reverse in ((False, True) if module.bidirectional else (False,))
+    ]
+
+
+def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
+    """Every prunable site of ``model``, in the order of its modules.
+
+    ``linear=True`` adds the ``Linear`` layers. Raises :class:`ModelError` if there is none.
+    """
+    found = [site for path, module in model.named_modules() for site in module_sites(module, path)]
+    found = [site for site in found if linear or site.recurrent]
+    if not found:
+        wanted = "nn.RNN, nn.LSTM, nn.GRU, a recurrent cell" + (" or nn.Linear" if linear else "")
+        raise ModelError(
+            f"{type(model).__name__} has no prunable site: no submodule is {wanted} with PyTorch's own forward; "
+            "pass the model that holds the recurrent layer" + ("" if linear else ", or ask for Linear sites by name")
+        )
+    return tuple(found)
