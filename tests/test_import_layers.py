@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "jali"
 LAYERS = (
-    "errors", "files", "maths", "site", "view", "widths", "batches", "flow", "capture", "evidence", "criterion", "plans",
+    "errors", "files", "plain", "maths", "site", "view", "widths", "batches", "flow", "capture", "evidence", "criterion", "plans",
     "surgery", "costs", "archive", "inference", "api", "data", "runs", "report", "studies", "cli",
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -122,11 +123,18 @@ def test_what_json_cannot_hold_is_refused_at_once(change: dict[str, object], mes
         Record(**parts)
 
 
+def test_whole_numbers_of_numpy_are_kept_as_pythons() -> None:
+    made = Record("s", {}, np.int64(3), {}, {"accuracy": Metric(np.float64(0.5), np.int64(100))})
+    assert Record.from_json(made.to_json()) == made
+    with pytest.raises(FileError, match="is not a number"):
+        Record("s", {}, 0, {}, {"accuracy": Metric(np.int64(1), 100)})
+
+
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_bare_nan_is_not_json(constant: str) -> None:
     text = record().to_json().replace('"value": 0.5', f'"value": {constant}')
     assert constant in text
-    with pytest.raises(FileError, match=f"{constant} is not JSON"):
+    with pytest.raises(FileError, match=f"{constant} is not a JSON number"):
         Record.from_json(text)
 
 

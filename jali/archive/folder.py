@@ -29,6 +29,7 @@ from jali.batches import Batch, example, run, tensors_in
 from jali.errors import FileError, ModelError
 from jali.files import atomic_write
 from jali.flow.trace import symbolic_graph
+from jali.plain import parse_json
 from jali.plans import Plan
 from jali.site import kind_of
 from jali.surgery.compact import OPAQUE
@@ -200,8 +201,8 @@ def _read_body(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
             f"{str(path)!r} holds weights only, no model that jali saved; use your own class and its weights"
         )
     try:
-        body = json.loads(metadata[KEY])
-    except (ValueError, RecursionError) as error:
+        body = parse_json(metadata[KEY])
+    except ValueError as error:
         raise FileError(f"{str(path)!r} has damaged metadata ({error}); save the model again") from None
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
         found = body.get("schema") if isinstance(body, dict) else None

@@ -5,11 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import math
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -17,6 +15,7 @@ import numpy as np
 
 from jali.errors import BudgetError, ContextError, CriterionError, ModelError
 from jali.evidence import SiteEvidence
+from jali.plain import is_finite, is_whole
 from jali.view import View
 
 
@@ -116,9 +115,7 @@ def _checked(name: str, option: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is Literal:
         fits, wanted = value in get_args(kind), f"one of {', '.join(map(repr, get_args(kind)))}"
     else:
-        number = {float: Real, int: Integral}.get(kind, kind)
-        fits = isinstance(value, number) and (kind is bool or not isinstance(value, bool))
-        fits = fits and (kind is not float or math.isfinite(value))
+        fits = is_finite(value) if kind is float else is_whole(value) if kind is int else isinstance(value, kind)
         wanted = {float: "a finite number", int: "a whole number"}.get(kind, f"a {kind.__name__}")
     if not fits:
         raise CriterionError(f"criterion {name!r}: option {option} is {value!r}; give {wanted}")

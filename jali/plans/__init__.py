@@ -6,7 +6,8 @@ A :class:`Plan` is JSON with a schema version; the same scores and the same budg
 from jali.plans.budget import Budget
 from jali.plans.decide import decide_units, decide_weights
 from jali.plans.pattern import UNSTRUCTURED, Pattern
-from jali.plans.plan import SCHEMA, Granularity, Plan, SitePlan
+from jali.plans.plan import SCHEMA, Granularity, Plan
+from jali.plans.site_plan import SitePlan
 
 __all__ = [
     "SCHEMA",

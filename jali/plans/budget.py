@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Literal
 
 from jali.errors import BudgetError
+from jali.plain import is_finite, is_whole
 
 
 @dataclass(frozen=True)
@@ -59,16 +58,3 @@ class Budget:
                 f"budget {value!r} is not a number inside (0, 1) nor a jali.Budget; e.g. 0.5 removes half"
             )
         return Budget(sparsity=value)
-
-
-def is_whole(value: Any) -> bool:
-    """Whether ``value`` is an integer of Python or numpy; True and False are none."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def is_finite(value: Any) -> bool:
-    """Whether ``value`` is a real number that a float can hold; True and False are none."""
-    try:
-        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
-    except OverflowError:  # an integer of Python that is too large
-        return False

@@ -2,87 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
-import math
 import os
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from jali.errors import BudgetError, FileError, PlanError
 from jali.files import atomic_write
-from jali.plans.budget import Budget, is_finite, is_whole
+from jali.plain import is_whole, parse_json
+from jali.plans.budget import Budget
+from jali.plans.checks import expect, require_fields, require_list, short
 from jali.plans.pattern import Pattern
-from jali.site import GATES, Site
+from jali.plans.site_plan import SitePlan, site_from_json, site_to_json
+from jali.site import Site
 
 SCHEMA = 1
 Granularity = Literal["unit", "weight"]
-_WEIGHTS = ("w_in", "w_rec")
-
-
-@dataclass(frozen=True)
-class SitePlan:
-    """What goes at one site: ``removed`` unit indices, or for weights ``keep`` masks per view field.
-
-    ``scores`` are the unit scores that decided, one per unit; ``keep`` has boolean masks of ``w_in`` (G, H, I) and
-    ``w_rec`` (G, H, R). A plan of weights has neither ``removed`` nor ``scores``.
-    Raises :class:`PlanError` for indices out of range or duplicated, and for anything of another type or shape.
-    """
-
-    name: str
-    kind: str
-    size: int
-    removed: tuple[int, ...] = ()
-    scores: tuple[float, ...] = ()
-    keep: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
-
-    def __post_init__(self) -> None:
-        _expect(isinstance(self.name, str), f"site name {self.name!r} is not a string")
-        where = f"site {self.name!r}"
-        _expect(self.kind in tuple(GATES), f"{where}: kind {self.kind!r} is none of {', '.join(GATES)}")
-        _expect(is_whole(self.size) and self.size >= 1, f"{where}: size {self.size!r} is not a number of units")
-        for unit in self.removed:
-            limit = f"0..{self.size - 1}"
-            _expect(is_whole(unit), f"{where}: removed unit {unit!r} is not an integer in {limit}")
-            _expect(0 <= unit < self.size, f"{where}: removed unit {unit} is outside {limit}")
-        _expect(len(set(self.removed)) == len(self.removed), f"{where}: a removed unit is listed twice")
-        for score in self.scores:
-            _expect(is_finite(score), f"{where}: score {score!r} is not a finite number")
-        count = 0 if self.keep else self.size
-        _expect(len(self.scores) == count, f"{where}: {len(self.scores)} scores, {count} wanted for {self.size} units")
-        _expect(
-            not (self.keep and self.removed), f"{where}: it removes units and weights; one of the two can be planned"
-        )
-        for name, mask in self.keep.items():
-            _expect(name in _WEIGHTS, f"{where}: mask {name!r} is none of {', '.join(_WEIGHTS)}")
-            _expect(
-                mask.dtype == np.bool_ and mask.ndim == 3 and mask.shape[:2] == (GATES[self.kind], self.size),
-                f"{where}: mask {name!r} of shape {mask.shape} does not fit {GATES[self.kind]} gates of {self.size} units",
-            )
-        object.__setattr__(self, "size", int(self.size))
-        object.__setattr__(self, "removed", tuple(int(unit) for unit in self.removed))
-        object.__setattr__(self, "scores", tuple(float(score) for score in self.scores))
-
-    def __eq__(self, other: object) -> bool:
-        # The comparison that dataclasses generate stops at arrays, and the masks are the decision.
-        return isinstance(other, SitePlan) and _site_to_json(self) == _site_to_json(other)
-
-    @property
-    def kept(self) -> np.ndarray:
-        """Indices of the kept units, ascending."""
-        return np.setdiff1d(np.arange(self.size), np.asarray(self.removed, dtype=int))
-
-    def counts(self) -> tuple[int, int]:
-        """(removed, total) of what this site's plan counts: units, or weights."""
-        if self.keep:
-            return sum(int((~m).sum()) for m in self.keep.values()), sum(m.size for m in self.keep.values())
-        return len(self.removed), self.size
 
 
 @dataclass(frozen=True)
@@ -104,27 +42,27 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.pattern is not None:
-            _expect(
+            expect(
                 self.granularity == "weight", f"pattern {self.pattern!r} is one of weights, and the plan is of units"
             )
             try:
                 Pattern.parse(self.pattern)
             except BudgetError as error:
                 raise PlanError(f"not a valid plan: {error}") from None
-        _expect(
+        expect(
             self.granularity in ("unit", "weight"), f"granularity {self.granularity!r} is neither 'unit' nor 'weight'"
         )
-        _expect(isinstance(self.criterion, str), f"criterion {self.criterion!r} is not a string")
-        _expect(len(self.sites) > 0, "it has no site")
+        expect(isinstance(self.criterion, str), f"criterion {self.criterion!r} is not a string")
+        expect(len(self.sites) > 0, "it has no site")
         names = [site.name for site in self.sites]
-        _expect(len(set(names)) == len(names), f"a site is named twice among {', '.join(names)}")
+        expect(len(set(names)) == len(names), f"a site is named twice among {', '.join(names)}")
         for site in self.sites:
-            _expect(
+            expect(
                 bool(site.keep) == (self.granularity == "weight"),
                 f"site {site.name!r} is not planned in {self.granularity} granularity",
             )
-        _expect(is_whole(self.seed), f"seed {self.seed!r} is not an integer")
-        _expect(all(isinstance(note, str) for note in self.notes), "a note is not a string")
+        expect(is_whole(self.seed), f"seed {self.seed!r} is not an integer")
+        expect(all(isinstance(note, str) for note in self.notes), "a note is not a string")
         object.__setattr__(self, "seed", int(self.seed))
 
     @property
@@ -190,7 +128,7 @@ class Plan:
             "counted": self.counted,
             "notes": list(self.notes),
             "pattern": self.pattern,
-            "sites": [_site_to_json(site) for site in self.sites],
+            "sites": [site_to_json(site) for site in self.sites],
         }
         try:
             return json.dumps(body, indent=1, allow_nan=False)
@@ -202,29 +140,32 @@ class Plan:
     @staticmethod
     def from_json(text: str) -> Plan:
         """The plan that ``to_json`` wrote; :class:`PlanError` for anything else."""
-        body = _parse(text)
+        try:
+            body = parse_json(text)
+        except ValueError as error:
+            raise PlanError(f"the plan is not valid JSON ({error}); it may be truncated: write it again") from None
         schema = body.get("schema") if isinstance(body, dict) else None
         if not is_whole(schema) or schema != SCHEMA:
-            raise PlanError(f"the plan has schema {_short(schema)}, this version of jali reads schema {SCHEMA}")
+            raise PlanError(f"the plan has schema {short(schema)}, this version of jali reads schema {SCHEMA}")
         names = [f.name for f in dataclasses.fields(Plan)]
-        _fields(body, ["schema", *names, "sparsity", "counted"], "the plan")
-        _fields(body["budget"], [f.name for f in dataclasses.fields(Budget)], "budget")
-        _expect(isinstance(body["options"], dict), f"options {_short(body['options'])} is not an object")
+        require_fields(body, ["schema", *names, "sparsity", "counted"], "the plan")
+        require_fields(body["budget"], [f.name for f in dataclasses.fields(Budget)], "budget")
+        expect(isinstance(body["options"], dict), f"options {short(body['options'])} is not an object")
         try:
             budget = Budget(**body["budget"])
         except BudgetError as error:
             raise PlanError(f"not a valid plan: {error}") from None
         read = {
             "budget": budget,
-            "sites": tuple(_site_from_json(site) for site in _list(body["sites"], "sites")),
-            "notes": tuple(_list(body["notes"], "notes")),
+            "sites": tuple(site_from_json(site) for site in require_list(body["sites"], "sites")),
+            "notes": tuple(require_list(body["notes"], "notes")),
         }
         plan = Plan(**{name: body[name] for name in names} | read)
         for name in ("sparsity", "counted"):
             found = getattr(plan, name)
-            _expect(
+            expect(
                 type(body[name]) is type(found) and body[name] == found,
-                f"{name} says {_short(body[name])}, but what it removes gives {found!r}",
+                f"{name} says {short(body[name])}, but what it removes gives {found!r}",
             )
         return plan
 
@@ -240,69 +181,3 @@ class Plan:
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(f"cannot read the plan {str(path)!r} ({error}); check the path") from None
         return Plan.from_json(text)
-
-
-def _expect(holds: bool, problem: str) -> None:
-    if not holds:
-        raise PlanError(f"not a valid plan: {problem}; make it again with jali.plan")
-
-
-def _short(value: Any) -> str:
-    return reprlib.repr(value)
-
-
-def _parse(text: str) -> Any:
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is not a JSON number")
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise PlanError(f"the plan is not valid JSON ({error}); it may be truncated: write it again") from None
-
-
-def _fields(body: Any, names: Sequence[str], where: str) -> None:
-    _expect(isinstance(body, dict), f"{where} is {_short(body)}, not an object")
-    missing, unknown = [n for n in names if n not in body], [n for n in body if n not in names]
-    _expect(not missing, f"{where} lacks {', '.join(missing)}")
-    _expect(not unknown, f"{where} has unknown fields {', '.join(unknown)}")
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    _expect(isinstance(value, list), f"{where} is {_short(value)}, not a list")
-    return list(value)
-
-
-def _site_to_json(site: SitePlan) -> dict[str, Any]:
-    body: dict[str, Any] = {"name": site.name, "kind": site.kind, "size": site.size}
-    if not site.keep:
-        return body | {"removed": list(site.removed), "scores": list(site.scores)}
-    bits = {name: base64.b64encode(np.packbits(mask).tobytes()).decode("ascii") for name, mask in site.keep.items()}
-    return body | {"keep": {name: {"shape": list(site.keep[name].shape), "bits": bits[name]} for name in bits}}
-
-
-def _site_from_json(body: Any) -> SitePlan:
-    weights = isinstance(body, dict) and "keep" in body
-    _fields(body, ["name", "kind", "size", *(["keep"] if weights else ["removed", "scores"])], "a site")
-    read: dict[str, Any]
-    if weights:
-        _expect(isinstance(body["keep"], dict) and bool(body["keep"]), f"keep is {_short(body['keep'])}, not masks")
-        read = {"keep": {name: _mask_from_json(mask, name) for name, mask in body["keep"].items()}}
-    else:
-        read = {name: tuple(_list(body[name], name)) for name in ("removed", "scores")}
-    return SitePlan(**body | read)
-
-
-def _mask_from_json(body: Any, name: str) -> np.ndarray:
-    _fields(body, ["shape", "bits"], f"mask {name!r}")
-    shape = tuple(_list(body["shape"], "shape"))
-    _expect(all(is_whole(n) and n >= 1 for n in shape), f"mask {name!r} has shape {_short(shape)}")
-    try:
-        raw = np.frombuffer(base64.b64decode(body["bits"], validate=True), dtype=np.uint8)
-    except (TypeError, ValueError) as error:
-        raise PlanError(f"mask {name!r} is not base64 ({error}); the plan is damaged: make it again") from None
-    count = math.prod(shape)
-    _expect(
-        len(raw) == (count + 7) // 8, f"mask {name!r} of shape {shape} has {len(raw)} bytes, not {(count + 7) // 8}"
-    )
-    return np.unpackbits(raw, count=count).astype(bool).reshape(shape)

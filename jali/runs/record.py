@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any, TypeGuard
+from typing import Any
 
 from jali.errors import FileError
+from jali.plain import is_whole, parse_json
 
 SCHEMA = "jali.record/1"
 
@@ -29,6 +30,10 @@ class Metric:
     value: float
     n: int
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        if is_whole(self.n):
+            object.__setattr__(self, "n", int(self.n))
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class Record:
         for name in ("study", "created"):
             _expect(isinstance(getattr(self, name), str), f"{name} is not a string")
         _expect(_is_time(self.created), f"created {self.created!r} is not an ISO 8601 time")
-        _expect(_is_int(self.seed), f"seed {self.seed!r} is not an integer")
+        _expect(is_whole(self.seed), f"seed {self.seed!r} is not an integer")
+        object.__setattr__(self, "seed", int(self.seed))
         for name in ("task", "config", "data"):
             _expect(isinstance(getattr(self, name), dict), f"{name} is not an object")
             object.__setattr__(self, name, _plain(getattr(self, name), name))
@@ -74,7 +80,7 @@ class Record:
         for key, metric in self.metrics.items():
             _expect(isinstance(key, str) and isinstance(metric, Metric), f"metrics.{key} is not a Metric")
             _expect(_is_number(metric.value), f"metrics.{key} = {metric.value!r} is not a number")
-            _expect(_is_int(metric.n) and metric.n >= 0, f"metrics.{key}: n = {metric.n!r} is not a count")
+            _expect(is_whole(metric.n) and metric.n >= 0, f"metrics.{key}: n = {metric.n!r} is not a count")
             _expect(isinstance(metric.unit, str), f"metrics.{key}: unit {metric.unit!r} is not a string")
             note = f"metric {key} is not finite"
             if not math.isfinite(metric.value) and not any(each.startswith(note) for each in self.notes):
@@ -90,7 +96,10 @@ class Record:
     @classmethod
     def from_json(cls, text: str) -> Record:
         """Read :meth:`to_json`'s text; a FileError names an unknown schema, a missing, unknown or malformed field."""
-        value = _parse(text)
+        try:
+            value = parse_json(text)
+        except ValueError as error:
+            raise FileError(f"not a valid record: {error}") from error
         _expect(isinstance(value, dict), "it is not a JSON object")
         found = value.pop("schema", None)
         _expect(found == SCHEMA, f"its schema is {found!r}, this version reads {SCHEMA!r}")
@@ -133,12 +142,8 @@ def _expect(holds: bool, problem: str) -> None:
         raise FileError(f"not a valid record: {problem}")
 
 
-def _is_int(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _is_number(value: object) -> bool:
-    return isinstance(value, float) or (_is_int(value) and abs(value) < 2**63)
+    return isinstance(value, float) or (isinstance(value, int) and is_whole(value) and abs(value) < 2**63)
 
 
 def _is_time(value: str) -> bool:
@@ -166,16 +171,6 @@ def _plain(value: Any, path: str) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each, f"{path}[{i}]") for i, each in enumerate(value)]
     raise FileError(f"not a valid record: {path} is a {type(value).__name__}; convert it to JSON's types (.tolist())")
-
-
-def _parse(text: str) -> Any:
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is not JSON")
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"not a valid record: {error}") from error
 
 
 def _same_keys(value: dict[str, Any], expected: set[str], word: str) -> None:

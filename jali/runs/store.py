@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jali.errors import FileError
 from jali.files import atomic_write, writable_folder
+from jali.plain import parse_json
 from jali.runs.record import Record, canonical
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class RecordStore:
         """Read what :meth:`write_json` wrote."""
         path = self._artifact(name)
         try:
-            return json.loads(path.read_bytes())
+            return parse_json(path.read_bytes())
         except (OSError, ValueError) as error:
             raise FileError(f"{path} is missing, unreadable or truncated ({error})") from error
 

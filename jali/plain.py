@@ -1,0 +1,33 @@
+"""Plain values from outside: what counts as a number, and strict JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from numbers import Integral, Real
+from typing import Any, TypeGuard
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether ``value`` is an integer of Python or numpy; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether ``value`` is a real number that a float can hold; True and False are none."""
+    try:
+        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:  # an integer of Python that is too large
+        return False
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of strict JSON; ``ValueError`` for anything else, also NaN, infinity, and nesting without end."""
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is not a JSON number")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
