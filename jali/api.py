@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from jali.batches import batches, example
+from jali.batches import Batch, batches, example
 from jali.costs import Cost, cost
-from jali.criterion import get
+from jali.criterion import Criterion, get
 from jali.errors import BudgetError, DataError, ModelError
 from jali.evidence import Loss, SiteEvidence, collect
 from jali.plans import UNSTRUCTURED, Budget, Granularity, Pattern, Plan, SitePlan, decide_units, decide_weights
@@ -20,7 +19,7 @@ from jali.site import Site, sites
 from jali.surgery.compact import operate
 from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask
-from jali.view import check_finite, read
+from jali.view import View, check_finite, read
 
 
 def plan(
@@ -50,34 +49,54 @@ def plan(
     :class:`BudgetError` or :class:`DataError`.
     """
     chosen = _chosen_sites(model, sites)
+    granularity, pattern = _granularity(granularity, pattern)
+    limit = _budget(budget, UNSTRUCTURED if pattern is None else Pattern.parse(pattern))
+    method = get(criterion, options, seed)
+    measured = _measured(model, chosen, method, data, loss)
+    decide = _units if granularity == "unit" else _weights
+    result = Plan(
+        granularity, criterion, limit, decide(method, measured, limit, pattern), method.options, seed, pattern=pattern
+    )
+    if result.sparsity == 0.0:
+        raise BudgetError(_nothing_goes(limit, result.sites))
+    return result
+
+
+def _granularity(granularity: Granularity, pattern: str | None) -> tuple[Granularity, str | None]:
+    """What is planned, and the pattern of weights: one other than "unit" implies weights."""
     if granularity not in ("unit", "weight"):
         raise BudgetError(f"granularity {granularity!r} is unknown; it is 'unit' or 'weight'")
-    if pattern == "unit":
-        granularity, pattern = "unit", None
-    elif pattern is not None:
-        granularity = "weight"
-    together = UNSTRUCTURED if pattern is None else Pattern.parse(pattern)
-    limit = _budget(budget, together)
-    method = get(criterion, options, seed)
+    if pattern is None or pattern == "unit":
+        return granularity if pattern is None else "unit", None
+    return "weight", pattern
+
+
+Measured = Mapping[Site, tuple[View, SiteEvidence]]
+
+
+def _measured(model: nn.Module, chosen: Sequence[Site], method: Criterion, data: Any, loss: Loss | None) -> Measured:
+    """What the criterion sees of every site: its weights, and what it needs to know of the data."""
     views = {site: read(model, site) for site in chosen}
     check_finite(model, but=chosen)  # the fold, the costs and the cut readers use all of the model
     if method.needs and data is None:
-        raise DataError(f"criterion {criterion!r} needs calibration data; pass data=...")
+        raise DataError(f"criterion {method.name!r} needs calibration data; pass data=...")
     items = None if data is None else batches(data)
     evidence = collect(model, items, chosen, method.needs, loss)
-    found = {site: evidence.sites.get(site.name, SiteEvidence()) for site in chosen}
-    if granularity == "unit":
-        scores = {site: method.score(view, found[site]) for site, view in views.items()}
-        removed = decide_units(scores, limit)
-        planned = [_unit_plan(site, removed[site], scores[site]) for site in chosen]
-    else:
-        weights = {site: method.score_weights(view, found[site]) for site, view in views.items()}
-        keep = decide_weights(weights, limit, together)
-        planned = [SitePlan(site.name, site.kind, site.size, keep=keep[site]) for site in chosen]
-    result = Plan(granularity, criterion, limit, tuple(planned), method.options, seed, pattern=pattern)
-    if result.sparsity == 0.0:
-        raise BudgetError(_nothing_goes(limit, planned))
-    return result
+    return {site: (view, evidence.sites.get(site.name, SiteEvidence())) for site, view in views.items()}
+
+
+def _units(method: Criterion, measured: Measured, limit: Budget, _: str | None) -> tuple[SitePlan, ...]:
+    scores = {site: method.score(*seen) for site, seen in measured.items()}
+    return tuple(
+        SitePlan(site.name, site.kind, site.size, tuple(removed.tolist()), tuple(scores[site].tolist()))
+        for site, removed in decide_units(scores, limit).items()
+    )
+
+
+def _weights(method: Criterion, measured: Measured, limit: Budget, pattern: str | None) -> tuple[SitePlan, ...]:
+    scores = {site: method.score_weights(*seen) for site, seen in measured.items()}
+    keep = decide_weights(scores, limit, UNSTRUCTURED if pattern is None else Pattern.parse(pattern))
+    return tuple(SitePlan(site.name, site.kind, site.size, keep=keep[site]) for site in measured)
 
 
 def _budget(budget: float | Budget | None, pattern: Pattern) -> Budget:
@@ -109,10 +128,6 @@ def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site
             names = ", ".join(site.name for site in everything)
             raise ModelError(f"no site matches {pattern!r}; the model has {names}")
     return chosen
-
-
-def _unit_plan(site: Site, removed: np.ndarray, scores: np.ndarray) -> SitePlan:
-    return SitePlan(site.name, site.kind, site.size, tuple(int(u) for u in removed), tuple(float(s) for s in scores))
 
 
 def _nothing_goes(budget: Budget, planned: Sequence[SitePlan]) -> str:
@@ -174,27 +189,23 @@ def prune(
     items = None if data is None else batches(data)
     inputs = example(example_inputs) if example_inputs is not None else (items[0] if items else None)
     made = plan(
-        model,
-        criterion,
-        budget,
-        items,
-        granularity=granularity,
-        pattern=pattern,
-        sites=sites,
-        options=options,
-        loss=loss,
-        seed=seed,
-    )
-    notes: list[str] = []
-    if made.granularity == "weight":
-        smaller = mask(model, made)
-        notes.append("weights were masked: the shapes, and so the size and speed, are unchanged")
-    else:
-        surgery = operate(model, made, inputs)
-        if fold and items is not None:
-            fold_into(surgery, items)
-        elif fold:
-            notes.append("not folded: pass calibration data to repair the survivors")
-        smaller = surgery.compact
-        notes.extend(surgery.notes)
-    return Result(smaller, made, tuple(notes), cost(model, inputs), cost(smaller, inputs))
+        model, criterion, budget, items, granularity=granularity, pattern=pattern, sites=sites, options=options,
+        loss=loss, seed=seed,
+    )  # fmt: skip
+    smaller, notes = _masked(model, made) if made.granularity == "weight" else _cut(model, made, inputs, items, fold)
+    return Result(smaller, made, notes, cost(model, inputs), cost(smaller, inputs))
+
+
+def _masked(model: nn.Module, made: Plan) -> tuple[nn.Module, tuple[str, ...]]:
+    return mask(model, made), ("weights were masked: the shapes, and so the size and speed, are unchanged",)
+
+
+def _cut(
+    model: nn.Module, made: Plan, inputs: Batch | None, items: Sequence[Batch] | None, fold: bool
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The compact model, repaired where there is data to repair it on, and what to know about it."""
+    surgery = operate(model, made, inputs)
+    if fold and items is not None:
+        fold_into(surgery, items)
+    unrepaired = ("not folded: pass calibration data to repair the survivors",) if fold and items is None else ()
+    return surgery.compact, (*unrepaired, *surgery.notes)

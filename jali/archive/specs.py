@@ -54,11 +54,10 @@ def describe(module: nn.Module) -> dict[str, Any]:
             "c": [_widened(widen) for widen in module.c or ()],  # type: ignore[arg-type]
         }
     if isinstance(module, FullWidthCell):
-        keep = module.keep.tolist()
         return {
             "type": "FullWidthCell",
             "inner": describe(module.inner),
-            "keep": keep,
+            "keep": module.keep.tolist(),
             "hidden_size": module.hidden_size,
             "h": _widened(module.h),
             "c": _widened(module.c),
