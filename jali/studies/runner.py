@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jali.errors import DataError, FileError, JaliError
 from jali.files import writable_folder
@@ -44,7 +44,9 @@ def run_study(
     console = console or Console()
     count = seeds if seeds is not None else 1 if quick else study.default_seeds
     if count < 1:
-        raise DataError(f"--seeds {count} is below 1")
+        raise DataError(
+            f"--seeds {count} is below 1; give how many seeds to run, for example --seeds {study.default_seeds}"
+        )
     settings = Settings(quick, tuple(range(count)))
     store = RecordStore(writable_folder(out))
     tasks = _checked(study, study.tasks(settings))
@@ -72,18 +74,32 @@ def _own(store: RecordStore, study: Study) -> list[Record]:
     return [record for record in store.records() if record.study == study.name]
 
 
-def _is_done(task: Task, done: dict[str, str]) -> bool:
-    return done.get(canonical(task.key)) == canonical(task.config)
+def _changed(task: Task, done: dict[str, dict[str, Any]]) -> list[str] | None:
+    """The settings in which the task differs from its record: none if it is done, None if it has no record."""
+    old = done.get(canonical(task.key))
+    if old is None:
+        return None
+    now = {name: canonical({"": value}) for name, value in task.config.items()}
+    before = {name: canonical({"": value}) for name, value in old.items()}
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
 def _run_tasks(study: Study, tasks: list[Task], store: RecordStore, console: Console) -> None:
-    done = {canonical(record.task): canonical(record.config) for record in _own(store, study)}
-    todo = [task for task in tasks if not _is_done(task, done)]
+    done = {canonical(record.task): record.config for record in _own(store, study)}
+    todo = [task for task in tasks if _changed(task, done) != []]
     for problem in store.problems:
         console.print(problem, style="yellow", markup=False)
     if len(todo) < len(tasks):
         console.print(
             f"{len(tasks) - len(todo)} of {len(tasks)} tasks are already recorded in {store.path}", markup=False
+        )
+    changed = [settings for task in todo if (settings := _changed(task, done))]
+    if changed:
+        which = ", ".join(dict.fromkeys(name for settings in changed for name in settings))
+        console.print(
+            f"{len(changed)} of {len(tasks)} tasks are recorded in {store.path} with other settings ({which}) and run "
+            "again; their records of before stay in the file",
+            markup=False,
         )
     if not todo:
         return
