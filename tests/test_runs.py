@@ -159,9 +159,10 @@ def test_the_commit_is_that_of_the_packages_own_work_tree(tmp_path: Path) -> Non
 
     assert commit() is None
     git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
     assert commit() is None, "somebody else's work tree: git does not know the package"
     git("add", ".")
-    git("commit", "-q", "-m", "first")
+    git("commit", "-q", "-m", "second")
     assert commit() == git("rev-parse", "HEAD")
     (tmp_path / "notes.txt").write_text("not part of the package")
     assert commit() == git("rev-parse", "HEAD")

@@ -198,8 +198,7 @@ def _report(
         notes += [f"{other} of the records come from other settings than the last command's"] if other else []
         notes += [f"unfinished: {missing} of {len(tasks)} tasks are not recorded yet"] if missing else []
     tables, figures = study.summary(records), study.figures(records)
-    for table in tables:
-        print_table(table, console)
+    _print_tables(tables, console)
     for note in notes:
         console.print(f"note: {note}", markup=False, style="yellow")
     page = write_report(
@@ -216,7 +215,7 @@ def regenerate_report(folder: str | Path, console: Console | None = None, as_mar
     The tables are printed, too, ``as_markdown`` if so wanted.
 
     Tables and figures come from the study that the records name; records of a study that nobody knows get plain tables
-    of their metrics. Raises DataError when the folder holds no records.
+    of their metrics. Raises DataError when the folder holds no whole record.
     """
     from rich.console import Console
 
@@ -224,35 +223,54 @@ def regenerate_report(folder: str | Path, console: Console | None = None, as_mar
     store = RecordStore(folder)
     records = store.records()
     if not records:
-        raise DataError(f"{store.path} holds no records; give the folder that a study or demo wrote to")
-    tables: list[Table] = []
-    figures: list[Figure] = []
-    titles, leads = [], []
-    for name in dict.fromkeys(record.study for record in records):
-        own = [record for record in records if record.study == name]
-        try:
-            study = find_study(name)
-        except JaliError:
-            tables += metrics_tables(own)
-            titles.append(name)
-            continue
-        try:
-            tables += study.summary(own)
-            figures += study.figures(own)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise FileError(
-                f"{store.path} has records that are not those of study {name!r} ({type(error).__name__}: {error}); run it again"
-            ) from error
-        titles.append(study.title)
-        leads.append(study.paper)
+        raise DataError(_nothing_recorded(store))
+    by_study = {name: [r for r in records if r.study == name] for name in dict.fromkeys(r.study for r in records)}
+    parts = [_part(name, own, store.path) for name, own in by_study.items()]
+    tables = [table for part in parts for table in part.tables]
+    _print_tables(tables, console, as_markdown)
+    page = write_report(
+        records, store.folder / "report.html", title="; ".join(part.title for part in parts),
+        lead=" ".join(part.lead for part in parts if part.lead), tables=tables,
+        figures=[figure for part in parts for figure in part.figures], notes=store.problems,
+    )  # fmt: skip
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return page
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one study shows of its records."""
+
+    title: str
+    lead: str
+    tables: Sequence[Table]
+    figures: Sequence[Figure]
+
+
+def _part(name: str, records: Sequence[Record], path: Path) -> _Part:
+    try:
+        study = find_study(name)
+    except JaliError:
+        return _Part(name, "", metrics_tables(records), [])
+    try:
+        return _Part(study.title, study.paper, study.summary(records), study.figures(records))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise FileError(
+            f"{path} has records that are not those of study {name!r} ({type(error).__name__}: {error}); run it again"
+        ) from error
+
+
+def _nothing_recorded(store: RecordStore) -> str:
+    if store.problems:
+        return f"{'; '.join(store.problems)}; no other record is there: run the command that wrote it again"
+    return f"{store.path} holds no records; give the folder that a study or demo wrote to"
+
+
+def _print_tables(tables: Sequence[Table], console: Console, as_markdown: bool = False) -> None:
+    """Each table, and an empty line after it."""
     for table in tables:
         if as_markdown:
             console.print(markdown(table), markup=False, highlight=False, soft_wrap=True)
         else:
             print_table(table, console)
-    page = write_report(
-        records, store.folder / "report.html", title="; ".join(titles), lead=" ".join(leads), tables=tables,
-        figures=figures, notes=store.problems,
-    )  # fmt: skip
-    console.print(f"report: {page}", markup=False, soft_wrap=True)
-    return page
+            console.print()
