@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from jali.errors import DataError
+from jali.errors import DataError, JaliError
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def batches(data: Any) -> list[Batch]:
     A tensor (or PackedSequence) is one batch. An iterable gives batches, each of which is a tensor, a dict of keyword
     arguments, or a pair ``(inputs, target)`` whose inputs are a tensor, a tuple of arguments or a dict.
     Raises :class:`DataError` if there is none, for anything else, and for a bare tuple of two tensors, which may be meant
-    as one pair or as two batches.
+    as one pair or as two batches; also if reading an iterable raises, with the cause.
     """
     if isinstance(data, Tensor | PackedSequence):
         items: list[Any] = [(data, None)]
@@ -44,7 +44,7 @@ def batches(data: Any) -> list[Batch]:
             "data is a tuple of two tensors; give [(x, y)] for one batch with its target, [a, b] for two batches"
         )
     else:
-        items = list(data)
+        items = _read(data)
     if not items:
         raise DataError("data has no batch; give at least one (a generator that was used before is empty)")
     result = [item if isinstance(item, Batch) else _batch(item) for item in items]
@@ -94,6 +94,28 @@ def tensors_in(value: Any) -> list[Tensor]:
     if isinstance(value, tuple | list):
         return [tensor for item in value for tensor in tensors_in(item)]
     return []
+
+
+def _read(data: Iterable[Any]) -> list[Any]:
+    items: list[Any] = []
+    try:
+        for item in data:  # not by list(): the message counts those that came
+            items.append(item)  # noqa: PERF402
+    except JaliError:
+        raise
+    except Exception as error:  # the iterable is the caller's, and runs the caller's code
+        raise DataError(
+            f"reading the {type(data).__name__} raised {_cause(error)} at batch {len(items)}; mend what it reads"
+        ) from error
+    return items
+
+
+def _cause(error: BaseException) -> str:
+    """One line: the type and the message of an error; of a traceback that a DataLoader's worker sent, its last line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and any(line.startswith("Original Traceback") for line in lines):
+        return f"{lines[-1]} (in a worker process)"
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _batch(item: Any) -> Batch:

@@ -273,3 +273,30 @@ def test_running_moves_nothing_and_changes_nothing():
     model, batch = net(), Batch((X,), {"h": None}, Y)
     assert torch.equal(run(model, batch), model(X))
     assert batch.args[0] is X
+
+
+class Failing(torch.utils.data.Dataset):
+    """The third sample cannot be read."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise OSError("the disk with the data is gone")
+        return torch.zeros(3, 2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_that_raises_while_it_is_read_is_one_error_with_its_cause(workers):
+    loader = torch.utils.data.DataLoader(Failing(), batch_size=1, num_workers=workers)
+    with pytest.raises(DataError, match=r"DataLoader raised OSError: the disk.*gone.* at batch 2; mend") as caught:
+        batches(loader)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, OSError)
+    with pytest.raises(DataError, match="of its own"):
+        batches(fails for fails in map(_raise, [DataError("of its own")]))
+
+
+def _raise(error):
+    raise error

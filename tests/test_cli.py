@@ -200,6 +200,25 @@ def test_the_frame_refuses_wrong_records_and_repeated_keys(toys: Path, monkeypat
     assert not (Path("o") / "records.jsonl").exists()
 
 
+def test_an_empty_line_follows_each_table(toys: Path) -> None:
+    invoke("study", "toy-study", "--out", "o")
+    Path("o/records.jsonl").write_text(
+        Path("o/records.jsonl").read_text() + Path("o/records.jsonl").read_text().replace("toy-study", "another")
+    )
+    _, out, _ = invoke("report", "o")
+    first, second = out.index("Toy table"), out.index("Metrics of another")
+    assert "\n\n" in out[first:second]
+    assert "\n\nreport: " in out
+
+
+def test_a_file_that_holds_a_torn_line_only_says_so(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text('{"schema": "jali')
+    status, _, err = invoke("report", str(tmp_path))
+    assert status == 2
+    assert "records.jsonl: the last line is torn (16 bytes) and was passed over; no other record is there: run" in err
+    assert err.count("\n") == 1
+
+
 def test_records_of_an_unknown_study_get_plain_tables(toys: Path, tmp_path: Path) -> None:
     invoke("study", "toy-study", "--out", "o")
     path = tmp_path / "o" / "records.jsonl"
@@ -274,7 +293,10 @@ def changed(**changes: str) -> tuple[str, ...]:
         (changed(budget="0.5", out="w.safetensors/below"), "folder w.safetensors/below cannot be written"),
         (("study", "toy-stduy"), "unknown study 'toy-stduy'; known:"),
         (("study", "toy-study", "--out", "w.safetensors/below"), "folder w.safetensors/below cannot be written"),
-        (("study", "toy-study", "--seeds", "0"), "--seeds 0 is below 1"),
+        (
+            ("study", "toy-study", "--seeds", "0"),
+            "--seeds 0 is below 1; give how many seeds to run, for example --seeds 2",
+        ),
         (("demo", "--out", "w.safetensors/below"), "folder w.safetensors/below cannot be written"),
         (("report", "nowhere"), "nowhere/records.jsonl holds no records; give the folder"),
     ],

@@ -1,5 +1,6 @@
 """``jali prune`` from a shell: a user's own package in the current directory, and every mistake as one clear line."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import jali
+from jali.runs.store import RecordStore
 from tests.test_cli import invoke
 
 PACKAGE = {
@@ -66,6 +68,12 @@ def nan():
 def generator():
     yield torch.randn(2, 6, 4)
     raise OSError("the disk with the data is gone")
+
+
+class Loader:
+    def __iter__(self):
+        yield torch.randn(2, 6, 4)
+        raise KeyError("clip 7")
 
 
 def wide():
@@ -139,6 +147,25 @@ def test_a_package_in_the_current_directory_is_pruned_and_comes_back_without_it(
     assert page.read_text() == whole
 
 
+def test_two_models_in_one_folder_are_two_records(project, tmp_path):
+    torch.manual_seed(1)
+    save_file(Tagger().state_dict(), project / "second.safetensors")
+    out, runs = tmp_path / "p", [("w.safetensors", "0.5"), ("second.safetensors", "0.5"), ("w.safetensors", "0.25")]
+    for weights, budget in [*runs, runs[0]]:
+        done = prune(project, "--budget", budget, out=out, weights=weights)
+        assert done.returncode == 0, done.stderr
+    records = RecordStore(out).records()
+    assert len({record.task["weights"] for record in records}) == 2
+    assert [record.metrics["sparsity"].value for record in records] == [0.5, 0.5, 0.25]
+    assert len(RecordStore(out).history()) == 4, "the same run again supersedes its record"
+    assert [record.config["calibration batches"] for record in records] == [3, 3, 3]
+    page = (out / "report.html").read_text()
+    for record in records:
+        weights = hashlib.sha256((project / runs[records.index(record)][0]).read_bytes()).hexdigest()
+        assert weights.startswith(record.task["weights"])
+        assert f"Tagger (weights {record.task['weights']})" in page
+
+
 MISTAKES = {
     "no such module": ({"model": "nope:build"}, "No module named 'nope'"),
     "no such function": ({"model": "mypkg.models:nope"}, "module 'mypkg.models' has no 'nope'"),
@@ -155,6 +182,7 @@ MISTAKES = {
     "infinite weights that are not pruned": ({"weights": "inf.safetensors"}, "parameter 'head.bias' has 3 NaN or infinite"),
     "no data": ({"data": "mypkg.data:empty"}, "no batch"),
     "a generator that raises": ({"data": "mypkg.data:generator"}, "the disk with the data is gone"),
+    "a loader that raises": ({"data": "mypkg.data:Loader"}, "reading the Loader raised KeyError: 'clip 7' at batch 1"),
     "NaN data": ({"data": "mypkg.data:nan"}, "NaN or infinite"),
     "data of another width": ({"data": "mypkg.data:wide"}, "(2, 6, 9)"),
     "an output folder that is a file": ({"out": "file"}, "choose another one"),

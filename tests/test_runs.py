@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 from jali.errors import FileError
 from jali.files import atomic_write, writable_folder
-from jali.runs.record import Metric, Record, canonical, versions
+from jali.runs.record import Metric, Record, canonical
 from jali.runs.store import RecordStore
+from jali.runs.versions import PACKAGE, source_commit, versions
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 scalars = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | finite | st.text(max_size=8)
@@ -147,6 +148,34 @@ def test_versions_name_what_a_result_depends_on() -> None:
     found = versions()
     assert {"python", "torch", "numpy", "jali", "platform", "cpu"} <= set(found)
     assert found["torch"] == str(torch.__version__)
+    assert found.get("jali commit") == source_commit(PACKAGE)
+
+
+def test_the_commit_is_that_of_the_packages_own_work_tree(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+
+    def commit() -> str | None:
+        source_commit.cache_clear()
+        return source_commit(package)
+
+    assert commit() is None
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    assert commit() is None, "somebody else's work tree: git does not know the package"
+    git("add", ".")
+    git("commit", "-q", "-m", "second")
+    assert commit() == git("rev-parse", "HEAD")
+    (tmp_path / "notes.txt").write_text("not part of the package")
+    assert commit() == git("rev-parse", "HEAD")
+    (package / "__init__.py").write_text("changed = True")
+    assert commit() == git("rev-parse", "HEAD") + " + changes"
 
 
 # --- store ------------------------------------------------------------------------------------------------------------

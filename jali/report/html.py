@@ -12,13 +12,16 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jali.files import atomic_write
 from jali.report.plots import draw
 from jali.report.tables import Figure, Table, show
 from jali.runs.record import Record, canonical
 from jali.runs.store import RecordStore
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _NUMERIC = re.compile(r"[+\-−]?\d|–$")
 
@@ -46,15 +49,7 @@ def write_report(
     if isinstance(records, str | Path):
         store = RecordStore(records)
         records, problems = store.records(), store.problems
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("jali.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["show"] = show
-    environment.tests["numeric"] = lambda cell: not isinstance(cell, str) or bool(_NUMERIC.match(cell))
-    page = environment.get_template("report.html.j2").render(
+    page = _template().render(
         title=title,
         lead=lead,
         tables=tables,
@@ -66,6 +61,19 @@ def write_report(
     )
     # A lone surrogate is valid in a JSON string and has no UTF-8.
     return atomic_write(out_html, page.encode("utf-8", errors="replace"))
+
+
+def _template() -> Template:
+    """The page; everything that goes in is escaped, and a name that is not given is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("jali.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["show"] = show
+    environment.tests["numeric"] = lambda cell: not isinstance(cell, str) or bool(_NUMERIC.match(cell))
+    return environment.get_template("report.html.j2")
 
 
 def _picture(figure: Figure) -> dict[str, Any]:

@@ -92,11 +92,13 @@ class Comparison:
 
 
 def comparison_table(
-    title: str, lines: Sequence[Comparison], *, unit: str = "", digits: int = 2, scale: float = 1.0, caption: str = ""
-) -> Table:
+    title: str, lines: Sequence[Comparison], *, unit: str = "", digits: int = 2, scale: float = 1.0, caption: str = "",
+    whose: str = "paper",
+) -> Table:  # fmt: skip
     """The standard table: what was measured, paper, ours (mean ± 95 % interval over n runs), n, difference.
 
     ``scale`` multiplies every number before it is shown (100 shows a fraction in %); the difference is ours − paper.
+    ``whose`` heads the column of the figures compared with, where they are not a paper's.
     """
     suffix = f" ({unit})" if unit else ""
     rows = []
@@ -112,7 +114,7 @@ def comparison_table(
             )
         )
     difference = "difference (points)" if unit == "%" else f"difference{suffix}"  # of two percentages
-    columns = ("", f"paper{suffix}", f"ours, mean ± 95 % interval{suffix}", "runs", difference)
+    columns = ("", f"{whose}{suffix}", f"ours, mean ± 95 % interval{suffix}", "runs", difference)
     return Table(title, columns, tuple(rows), caption)
 
 
@@ -144,6 +146,11 @@ def show(cell: Cell) -> str:
     if isinstance(cell, int) or 1e3 <= abs(cell) < 1e15:
         return f"{cell:,.0f}"
     return f"{cell:.4g}"
+
+
+def percent(fraction: float) -> str:
+    """For example ``"50 %"`` or ``"12.5 %"``: the one way in which tables write a fraction."""
+    return f"{100 * fraction:.4g} %"
 
 
 def markdown(table: Table) -> str:

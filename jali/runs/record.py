@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 from jali.errors import FileError
 from jali.plain import is_whole, parse_json
+from jali.runs.versions import versions
 
 SCHEMA = "jali.record/1"
 
@@ -41,8 +39,9 @@ class Record:
     """One run of one task of a study.
 
     ``task`` is the key that identifies the run within its study (for example ``{"criterion": "lattice", "seed": 0}``),
-    ``config`` all settings that the result depends on, ``timings`` seconds by name, ``data`` JSON payloads for plots,
-    ``versions`` the software and machine, ``created`` the ISO 8601 time in UTC.
+    ``config`` all settings that the result depends on (recipes, splits, counts of examples), ``timings`` seconds by
+    name, ``data`` JSON payloads for plots, ``versions`` the software, its commit and the machine, ``created`` the ISO
+    8601 time in UTC.
 
     Raises :class:`~jali.errors.FileError` when a part is of the wrong type or could not be written as JSON.
     """
@@ -55,7 +54,7 @@ class Record:
     timings: dict[str, float] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    versions: dict[str, str] = field(default_factory=lambda: versions())
+    versions: dict[str, str] = field(default_factory=versions)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def __post_init__(self) -> None:
@@ -110,31 +109,9 @@ class Record:
         return cls(**{**value, "metrics": metrics, "notes": tuple(value["notes"])})
 
 
-def versions() -> dict[str, str]:
-    """What a result may depend on besides its configuration: software versions, platform and processor."""
-    found = {"python": platform.python_version(), "platform": platform.platform(), "cpu": _cpu()}
-    for package in ("jali", "torch", "numpy"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    # The metadata of some builds omits the local part ("+cpu"), the module knows it.
-    if "torch" in sys.modules:
-        found["torch"] = str(sys.modules["torch"].__version__)
-    return found
-
-
 def canonical(value: Mapping[str, Any]) -> str:
     """The text by which task keys and configurations are compared: sorted JSON, so tuples equal lists."""
     return json.dumps(_plain(dict(value), "key"), sort_keys=True, allow_nan=False, ensure_ascii=True)
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _expect(holds: bool, problem: str) -> None:

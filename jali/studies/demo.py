@@ -7,6 +7,7 @@ the same width trained from scratch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +16,57 @@ from torch import nn
 from jali.api import plan
 from jali.costs import cost
 from jali.data import Dataset, load
-from jali.report.tables import Cell
+from jali.report.tables import Cell, percent
 from jali.runs.store import RecordStore
 from jali.site import sites
 from jali.studies.base import Figure, Metric, Progress, Record, Settings, Study, Table, Task
 from jali.studies.structure import hasse_caption, hasse_payload, persistence_caption, persistence_payload
 from jali.studies.timing import latencies
-from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier, fine_tuned
+from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier, fine_tuned, settings_of
 from jali.surgery.compact import operate
 from jali.surgery.fold import fold
 from jali.view import read
 
-SPARSITY = 0.5
 CRITERIA = ("lattice", "reconstruction", "magnitude", "random")
-HIDDEN = {"digits": 64, "mnist": 128}
-CALIBRATION = 2000
-TRAINING = {
-    "digits": Recipe(epochs=30, batch=64, lr=1e-2),
-    "mnist": Recipe(epochs=4, batch=256, lr=5e-3, shift=1),
-}
-TUNING = {
-    "digits": Recipe(epochs=3, batch=64, lr=5e-3, warmup=0.1),
-    "mnist": Recipe(epochs=1, batch=64, lr=1e-2, shift=1, warmup=0.1),
-}
 STAGES = ("cut", "folded", "tuned")
+
+
+@dataclass(frozen=True)
+class DemoRecipe:
+    """All that one demo's result depends on but for the criterion and the seed.
+
+    ``hidden``: units before; ``sparsity``: fraction removed; ``calibration``: sequences that choose and repair;
+    ``calls``: timed calls per latency.
+    """
+
+    data: str
+    hidden: int
+    training: Recipe
+    tuning: Recipe
+    sparsity: float = 0.5
+    calibration: int = 2000
+    calls: int = 200
+
+    @property
+    def left(self) -> int:
+        """Units after."""
+        return self.hidden - round(self.sparsity * self.hidden)
+
+
+RECIPES = {
+    "digits": DemoRecipe(
+        data="digits",
+        hidden=64,
+        training=Recipe(epochs=30, batch=64, lr=1e-2),
+        tuning=Recipe(epochs=3, batch=64, lr=5e-3, warmup=0.1),
+    ),
+    "mnist": DemoRecipe(
+        data="mnist",
+        hidden=128,
+        training=Recipe(epochs=4, batch=256, lr=5e-3, shift=1),
+        tuning=Recipe(epochs=1, batch=64, lr=1e-2, shift=1, warmup=0.1),
+    ),
+}
 
 
 class Demo(Study):
@@ -49,57 +77,24 @@ class Demo(Study):
 
     def __init__(self, task: str = "digits", seed: int | None = None) -> None:
         """``task``: "digits" or "mnist"; ``seed``: the one seed to run, or those of the settings."""
-        self.task, self.seed = task, seed
+        self.recipe, self.seed = RECIPES[task], seed
 
     def tasks(self, settings: Settings) -> list[Task]:
         seeds = settings.seeds if self.seed is None else (self.seed,)
-        config = {"data": self.task, "hidden": HIDDEN[self.task], "sparsity": SPARSITY, "calibration": CALIBRATION}
-        small = HIDDEN[self.task] - round(SPARSITY * HIDDEN[self.task])
+        config = settings_of(self.recipe, load(self.recipe.data))
         titles = {"dense": "train the dense LSTM", **{c: f"prune by {c}, fold, fine-tune" for c in CRITERIA}}
-        titles["small"] = f"train a dense LSTM of {small} units from scratch"
+        titles["small"] = f"train a dense LSTM of {self.recipe.left} units from scratch"
         return [
-            Task({"data": self.task, "what": what, "seed": seed}, title, seed, config)
+            Task({"data": self.recipe.data, "what": what, "seed": seed}, title, seed, config)
             for seed in seeds
             for what, title in titles.items()
         ]
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
-        data = load(task.config["data"])
+        data = load(self.recipe.data)
         if task.key["what"] in ("dense", "small"):
-            return self._dense(task, data, workspace, progress)
-        return self._pruned(task, data, workspace, progress)
-
-    def _dense(self, task: Task, data: Dataset, workspace: RecordStore, progress: Progress) -> Record:
-        small = task.key["what"] == "small"
-        width = task.config["hidden"] - (round(SPARSITY * task.config["hidden"]) if small else 0)
-        model = dense_classifier(data, width, TRAINING[data.name], task.seed, progress)
-        if not small:
-            workspace.write_tensors(_weights(data.name, task.seed), model.state_dict())
-        metrics = {"accuracy tuned": _accuracy(model, data)}
-        # Its own latency, and beside it that of the dense network, in the same run.
-        original = model if not small else _original(task, data, workspace)
-        return task.record(self.name, metrics | _costs(model, original, data))
-
-    def _pruned(self, task: Task, data: Dataset, workspace: RecordStore, progress: Progress) -> Record:
-        model = _original(task, data, workspace)
-        x, y = (part[:CALIBRATION] for part in data.train)
-        decided = plan(model, task.key["what"], SPARSITY, [(x, y)], seed=task.seed)
-        surgery = operate(model, decided, x[:8])
-        metrics = {"accuracy cut": _accuracy(surgery.compact, data)}
-        progress("fold")
-        fold(surgery, x)
-        metrics["accuracy folded"] = _accuracy(surgery.compact, data)
-        progress("fine-tune")
-        tuned = fine_tuned(surgery.compact, data.train, TUNING[data.name], task.seed)
-        metrics["accuracy tuned"] = _accuracy(tuned, data)
-        payloads: dict[str, Any] = {}
-        if task.key["what"] == "lattice":
-            view = read(model, sites(model)[0])
-            payloads = {
-                "persistence": persistence_payload(view, decided.sites[0], decided.criterion, decided.options),
-                "hasse": hasse_payload(view),
-            }
-        return task.record(self.name, metrics | _costs(tuned, model, data), data=payloads, notes=surgery.notes)
+            return _dense(self.recipe, task, data, workspace, progress)
+        return _pruned(self.recipe, task, data, workspace, progress)
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
         return [table(run) for run in _runs(records) for table in (_accuracies, _sizes)]
@@ -120,13 +115,48 @@ def run_demo(task: str, out: Path, seed: int) -> None:
         raise KeyboardInterrupt
 
 
-def _weights(name: str, seed: int) -> str:
-    return f"{name}-dense-seed{seed}.safetensors"
+def _dense(recipe: DemoRecipe, task: Task, data: Dataset, workspace: RecordStore, progress: Progress) -> Record:
+    small = task.key["what"] == "small"
+    width = recipe.left if small else recipe.hidden
+    model = dense_classifier(data, width, recipe.training, task.seed, progress)
+    if not small:
+        workspace.write_tensors(_weights(recipe, task), model.state_dict())
+    metrics = {"accuracy tuned": _accuracy(model, data)}
+    # Its own latency, and beside it that of the dense network, in the same run.
+    original = _original(recipe, task, data, workspace) if small else model
+    return task.record(Demo.name, metrics | _costs(model, original, data, recipe.calls))
 
 
-def _original(task: Task, data: Dataset, workspace: RecordStore) -> nn.Module:
-    model = SequenceClassifier(data.features, task.config["hidden"], data.classes)
-    model.load_state_dict(workspace.read_tensors(_weights(data.name, task.seed)))
+def _pruned(recipe: DemoRecipe, task: Task, data: Dataset, workspace: RecordStore, progress: Progress) -> Record:
+    model = _original(recipe, task, data, workspace)
+    x, y = (part[: recipe.calibration] for part in data.train)
+    decided = plan(model, task.key["what"], recipe.sparsity, [(x, y)], seed=task.seed)
+    surgery = operate(model, decided, x[:8])
+    metrics = {"accuracy cut": _accuracy(surgery.compact, data)}
+    progress("fold")
+    fold(surgery, x)
+    metrics["accuracy folded"] = _accuracy(surgery.compact, data)
+    progress("fine-tune")
+    tuned = fine_tuned(surgery.compact, data.train, recipe.tuning, task.seed)
+    metrics["accuracy tuned"] = _accuracy(tuned, data)
+    payloads: dict[str, Any] = {}
+    if task.key["what"] == "lattice":
+        view = read(model, sites(model)[0])
+        payloads = {
+            "persistence": persistence_payload(view, decided.sites[0], decided.criterion, decided.options),
+            "hasse": hasse_payload(view),
+        }
+    costs = _costs(tuned, model, data, recipe.calls)
+    return task.record(Demo.name, metrics | costs, data=payloads, notes=surgery.notes)
+
+
+def _weights(recipe: DemoRecipe, task: Task) -> str:
+    return f"{recipe.data}-dense-seed{task.seed}.safetensors"
+
+
+def _original(recipe: DemoRecipe, task: Task, data: Dataset, workspace: RecordStore) -> nn.Module:
+    model = SequenceClassifier(data.features, recipe.hidden, data.classes)
+    model.load_state_dict(workspace.read_tensors(_weights(recipe, task)))
     return model.eval()
 
 
@@ -134,18 +164,18 @@ def _accuracy(model: nn.Module, data: Dataset) -> Metric:
     return Metric(accuracy(model, data.test), len(data.test.x))
 
 
-def _costs(model: nn.Module, original: nn.Module, data: Dataset, repeats: int = 200) -> dict[str, Metric]:
+def _costs(model: nn.Module, original: nn.Module, data: Dataset, calls: int) -> dict[str, Metric]:
     x = data.test.x[:1]
     found, dense = cost(model, x), cost(original, x)
-    own, before = latencies([model, original], x, repeats)
+    own, before = latencies([model, original], x, calls)
     return {
         "units": Metric(float(model.rnn.hidden_size), 1),  # type: ignore[union-attr, arg-type]
         "parameters": Metric(found.parameters, 1),
         "size": Metric(found.bytes / 1024, 1, "KiB"),
         "macs": Metric(float(found.macs or 0), 1),
         "macs of dense": Metric(float(dense.macs or 0), 1),
-        "latency": Metric(1e3 * own, repeats, "ms"),
-        "latency of dense": Metric(1e3 * before, repeats, "ms"),
+        "latency": Metric(1e3 * own, calls, "ms"),
+        "latency of dense": Metric(1e3 * before, calls, "ms"),
     }
 
 
@@ -169,10 +199,11 @@ def _accuracies(run: Sequence[Record]) -> Table:
     last = first.metrics["accuracy tuned"]
     half = 196 * (last.value * (1 - last.value) / last.n) ** 0.5
     caption = (
-        f"Test accuracy on {first.task['data']} after each step, seed {first.seed}; {100 * SPARSITY:.0f} % of the units removed. "
-        f"Cut: the units are gone; folded: the others are repaired without training. Small dense: as wide as the pruned "
-        f"networks, trained from scratch. {last.n:,} test sequences: chance alone moves each figure by ± {half:.1f} points "
-        f"(95 %)."
+        f"Test accuracy on {first.task['data']} after each step, seed {first.seed}; "
+        f"{percent(first.config['sparsity'])} of the units removed. Cut: the units are gone; folded: the others are "
+        "repaired without training. Small dense: as wide as the pruned networks, trained from scratch. "
+        f"{last.n:,} test sequences: chance alone moves each figure by ± {half:.1f} points "
+        "(95 %)."
     )
     columns = ("choice of units", "cut (%)", "folded (%)", "fine-tuned (%)")
     return Table(f"Half of an LSTM on {first.task['data']}: accuracy", columns, tuple(rows), caption)

@@ -6,7 +6,8 @@ fine-tuned for one epoch. Controls: random choice, and dense LSTMs of the same w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ import torch
 from jali.api import plan
 from jali.costs import cost
 from jali.data import Dataset, load
-from jali.report.tables import Cell
+from jali.report.tables import Cell, percent
 from jali.studies.base import (
+    Comparison,
     Figure,
     Interval,
     Metric,
@@ -26,14 +28,15 @@ from jali.studies.base import (
     Study,
     Table,
     Task,
+    comparison_table,
     mean_interval,
     over_seeds,
 )
-from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier, fine_tuned
+from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier, fine_tuned, settings_of
 from jali.surgery.compact import operate
 from jali.surgery.fold import fold
 
-HIDDEN, SPARSITIES, DRAWS, CALIBRATION = 128, (0.25, 0.5, 0.75), 3, 4000
+SPARSITIES = (0.25, 0.5, 0.75)
 STAGES = ("plain", "folded", "tuned")
 CRITERIA = ("reconstruction", "lattice", "magnitude", "taylor", "moebius", "column-sum", "random")
 # Constants, measured before this study on another dense LSTM of the same shape and data, cut plainly:
@@ -46,6 +49,30 @@ PEERS = {
 }
 
 
+@dataclass(frozen=True)
+class FoldRecipe:
+    """All that the study's results depend on but for what its tables compare.
+
+    ``hidden``: units before; ``calibration``: sequences that choose, in batches of ``calibration_batch``, and repair;
+    ``draws``: how many random choices per seed.
+    """
+
+    training: Recipe
+    tuning: Recipe
+    data: str = "mnist"
+    hidden: int = 128
+    calibration: int = 4000
+    calibration_batch: int = 500
+    draws: int = 3
+
+
+FULL = FoldRecipe(
+    training=Recipe(epochs=10, batch=256, lr=5e-3, shift=1),
+    tuning=Recipe(epochs=1, batch=64, lr=1e-2, shift=1, warmup=0.1),
+)
+QUICK = replace(FULL, training=replace(FULL.training, epochs=2), calibration=1000, draws=1)
+
+
 class FoldMnist(Study):
     name = "fold-mnist"
     title = "Folding what was cut: an LSTM on MNIST by rows"
@@ -55,54 +82,64 @@ class FoldMnist(Study):
     default_seeds = 3
 
     def tasks(self, settings: Settings) -> list[Task]:
-        quick = settings.quick
-        config: dict[str, Any] = {"quick": quick, "hidden": HIDDEN, "epochs": 2 if quick else 10}
-        config |= {"calibration": 1000 if quick else CALIBRATION}
-        sparsities = (0.5,) if quick else SPARSITIES
-        tasks = []
-        for seed in settings.seeds:
-            tasks.append(Task({"what": "dense", "width": HIDDEN, "seed": seed}, f"seed {seed}: dense", seed, config))
-            for criterion in CRITERIA:
-                for sparsity in sparsities:
-                    for draw in range(DRAWS if criterion == "random" and not quick else 1):
-                        key = {"what": criterion, "sparsity": sparsity, "seed": seed, "draw": draw}
-                        tasks.append(Task(key, f"seed {seed}: {criterion} {sparsity:.0%}", seed, config))
-            for sparsity in sparsities:
-                width = HIDDEN - round(sparsity * HIDDEN)
-                key = {"what": "dense", "width": width, "seed": seed}
-                tasks.append(Task(key, f"seed {seed}: {width} units from scratch", seed, config))
-        return tasks
+        recipe, sparsities = (QUICK, (0.5,)) if settings.quick else (FULL, SPARSITIES)
+        config = settings_of(recipe, load(recipe.data), "validation")
+        return [
+            Task(key, title, seed, config) for seed in settings.seeds for key, title in _keys(recipe, sparsities, seed)
+        ]
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
-        data = load("mnist")
-        return (_dense if task.key["what"] == "dense" else _pruned)(self.name, task, data, workspace, progress)
+        recipe = _recipe(task.config)
+        return (_dense if task.key["what"] == "dense" else _pruned)(
+            recipe, task, load(recipe.data), workspace, progress
+        )
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
+        if not records:
+            return []
         return [_accuracies(records, "test"), _controls(records, "test"), _against_peers(records), _pairs(records)]
 
     def figures(self, records: Sequence[Record]) -> list[Figure]:
         return [_accuracy_against_size(records)] if records else []
 
 
-def _dense(study: str, task: Task, data: Dataset, workspace: RecordStore, progress: Progress) -> Record:
-    recipe = Recipe(epochs=task.config["epochs"], batch=256, lr=5e-3, shift=1)
-    model = dense_classifier(data, task.key["width"], recipe, task.seed, progress)
+def _recipe(config: dict[str, Any]) -> FoldRecipe:
+    """The recipe of a task's settings: what is recorded is what is run."""
+    own = {each.name: config[each.name] for each in fields(FoldRecipe)}
+    return FoldRecipe(**own | {name: Recipe(**config[name]) for name in ("training", "tuning")})
+
+
+def _keys(recipe: FoldRecipe, sparsities: Sequence[float], seed: int) -> Iterator[tuple[dict[str, Any], str]]:
+    """The key and the title of every task of one seed: the dense network, what is made of it, the small dense ones."""
+    yield {"what": "dense", "width": recipe.hidden, "seed": seed}, f"seed {seed}: dense"
+    for criterion in CRITERIA:
+        for sparsity in sparsities:
+            for draw in range(recipe.draws if criterion == "random" else 1):
+                key = {"what": criterion, "sparsity": sparsity, "seed": seed, "draw": draw}
+                yield key, f"seed {seed}: {criterion} {percent(sparsity)}"
+    for sparsity in sparsities:
+        width = recipe.hidden - round(sparsity * recipe.hidden)
+        yield {"what": "dense", "width": width, "seed": seed}, f"seed {seed}: {width} units from scratch"
+
+
+def _dense(recipe: FoldRecipe, task: Task, data: Dataset, workspace: RecordStore, progress: Progress) -> Record:
+    model = dense_classifier(data, task.key["width"], recipe.training, task.seed, progress)
     workspace.write_tensors(_weights(task.seed, task.key["width"]), model.state_dict())
     metrics = _scores("dense", model, data) | {"parameters": Metric(cost(model).parameters, 1)}
-    return task.record(study, metrics)
+    return task.record(FoldMnist.name, metrics)
 
 
 def _weights(seed: int, width: int) -> str:
     return f"dense-{width}-seed{seed}.safetensors"
 
 
-def _pruned(study: str, task: Task, data: Dataset, workspace: RecordStore, progress: Progress) -> Record:
-    model = SequenceClassifier(data.features, HIDDEN, data.classes)
-    model.load_state_dict(workspace.read_tensors(_weights(task.seed, HIDDEN)))
+def _pruned(recipe: FoldRecipe, task: Task, data: Dataset, workspace: RecordStore, progress: Progress) -> Record:
+    model = SequenceClassifier(data.features, recipe.hidden, data.classes)
+    model.load_state_dict(workspace.read_tensors(_weights(task.seed, recipe.hidden)))
     model.eval()
-    x, y = (part[: task.config["calibration"]] for part in data.train)
-    choice = [(bx, by) for bx, by in zip(x.split(500), y.split(500), strict=True)]
-    seed = task.seed * DRAWS + task.key["draw"]
+    x, y = (part[: recipe.calibration] for part in data.train)
+    choice = list(zip(x.split(recipe.calibration_batch), y.split(recipe.calibration_batch), strict=True))
+    seed = task.seed * recipe.draws + task.key["draw"]
     decided = plan(model, task.key["what"], task.key["sparsity"], choice, seed=seed)
     surgery = operate(model, decided, x[:8])
     metrics = _scores("plain", surgery.compact, data)
@@ -110,11 +147,10 @@ def _pruned(study: str, task: Task, data: Dataset, workspace: RecordStore, progr
     fold(surgery, x)
     metrics |= _scores("folded", surgery.compact, data)
     progress("fine-tune")
-    recipe = Recipe(epochs=1, batch=64, lr=1e-2, shift=1, warmup=0.1)
-    metrics |= _scores("tuned", fine_tuned(surgery.compact, data.train, recipe, task.seed), data)
+    metrics |= _scores("tuned", fine_tuned(surgery.compact, data.train, recipe.tuning, task.seed), data)
     metrics["parameters"] = Metric(cost(surgery.compact).parameters, 1)
     removed = list(decided.sites[0].removed)
-    return task.record(study, metrics, data={"removed": removed}, notes=surgery.notes)
+    return task.record(FoldMnist.name, metrics, data={"removed": removed}, notes=surgery.notes)
 
 
 @torch.no_grad()
@@ -146,6 +182,11 @@ def _interval(records: Sequence[Record], what: str, sparsity: float, metric: str
     return mean_interval(_seed_means(records, what, sparsity, metric).values())
 
 
+def _hidden(records: Sequence[Record]) -> int:
+    """Units of the networks that were pruned."""
+    return int(records[-1].config["hidden"])
+
+
 def _sparsities(records: Sequence[Record]) -> list[float]:
     return sorted({record.task["sparsity"] for record in records if "sparsity" in record.task})
 
@@ -155,11 +196,11 @@ def _accuracies(records: Sequence[Record], part: str) -> Table:
     for sparsity in _sparsities(records):
         for what in CRITERIA:
             cells = [_interval(records, what, sparsity, f"{stage} {part}").text(2, 100) for stage in STAGES]
-            rows.append((what, f"{sparsity:.0%}", *cells))
+            rows.append((what, percent(sparsity), *cells))
     columns = ("choice of units", "removed", "cut (%)", "folded (%)", "+ 1 epoch (%)")
     caption = (
-        f"{part.capitalize()} accuracy of an LSTM of {HIDDEN} units, mean ± 95 % interval over seeds; random: mean of its "
-        "draws in each seed. Folded: repaired without training; + 1 epoch: then fine-tuned."
+        f"{part.capitalize()} accuracy of an LSTM of {_hidden(records)} units, mean ± 95 % interval over seeds; random: "
+        "mean of its draws in each seed. Folded: repaired without training; + 1 epoch: then fine-tuned."
     )
     return Table("Accuracy by choice, sparsity and repair", columns, tuple(rows), caption)
 
@@ -169,7 +210,7 @@ def _controls(records: Sequence[Record], part: str) -> Table:
     rows = [
         (
             width,
-            f"{1 - width / HIDDEN:.0%}",
+            percent(1 - width / _hidden(records)),
             over_seeds(records, f"dense {part}", _where("dense", width=width)).text(2, 100),
         )
         for width in widths
@@ -186,21 +227,19 @@ def best_choice(records: Sequence[Record], sparsity: float, stage: str) -> str |
 
 
 def _against_peers(records: Sequence[Record]) -> Table:
-    rows = []
+    lines = []
     for (stage, peer, sparsity), before in PEERS.items():
         ours = "folded" if stage == "plain" else "tuned"
         choice = best_choice(records, sparsity, ours)
         if choice is not None:
+            removed = f"{percent(sparsity)} removed" + ("" if stage == "plain" else ", + 1 epoch")
             result = _interval(records, choice, sparsity, f"{ours} test")
-            removed = f"{sparsity:.0%}" + ("" if stage == "plain" else " + 1 epoch")
-            gain = f"{100 * (result.mean - before):+.2f}"
-            rows.append((peer, removed, f"{100 * before:.1f}", choice, result.text(2, 100), gain))
-    columns = ("before", "removed", "(%)", "our choice", "ours (%)", "points")
+            lines.append(Comparison(f"{removed}: {peer}; our choice: {choice}", before, result))
     caption = (
         "Before: constants, reached without a fold by others on another network of the same shape (TinyNN: "
         "TinyNeuralNetwork); our own plain cut is in the first table. Our choice of units was made on the validation split."
     )
-    return Table("Against what was there", columns, tuple(rows), caption)
+    return comparison_table("Against what was there", lines, unit="%", scale=100, caption=caption, whose="before")
 
 
 def _pairs(records: Sequence[Record]) -> Table:
@@ -215,7 +254,7 @@ def _pairs(records: Sequence[Record]) -> Table:
                 both = sorted(set(ours) & set(theirs))
                 difference = mean_interval([ours[s] - theirs[s] for s in both])
                 cells.append("–" if what == other else difference.text(2, 100))
-            rows.append((what, f"{sparsity:.0%}", *cells))
+            rows.append((what, percent(sparsity), *cells))
     caption = "Folded, no training: points of test accuracy gained, paired by seed, mean ± 95 % interval."
     return Table(
         "Is the choice worth it?", ("choice", "removed", "minus random", "minus magnitude"), tuple(rows), caption
@@ -224,10 +263,10 @@ def _pairs(records: Sequence[Record]) -> Table:
 
 def _accuracy_against_size(records: Sequence[Record]) -> Figure:
     """The choices that are not far behind, and the dense networks; all of them are in the table."""
-    series = []
+    hidden, series = _hidden(records), []
     for what in ("reconstruction", "lattice", "magnitude", "taylor", "random"):
         points = [_interval(records, what, s, "folded test") for s in _sparsities(records)]
-        series.append(_line(what, [HIDDEN - round(s * HIDDEN) for s in _sparsities(records)], points))
+        series.append(_line(what, [hidden - round(s * hidden) for s in _sparsities(records)], points))
     widths = sorted({r.task["width"] for r in records if "width" in r.task})
     dense = [over_seeds(records, "dense test", _where("dense", width=w)) for w in widths]
     series.append(_line("dense, trained from scratch", widths, dense))

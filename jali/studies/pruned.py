@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from jali.archive import load_weights, save
 from jali.batches import batches
 from jali.errors import JaliError, ModelError
 from jali.plans import Budget
-from jali.report.tables import Cell
+from jali.report.tables import Cell, percent
 from jali.runs.store import RecordStore
 from jali.site import sites
 from jali.studies.base import Figure, Metric, Progress, Record, Settings, Study, Table, Task
@@ -48,12 +49,10 @@ def prune_to_folder(
     """
     from rich.console import Console
 
+    from jali.studies.runner import regenerate_report
+
     limit = Budget(budget, threshold, scope, multiple_of, min_width)
-    model = build()
-    if not isinstance(model, nn.Module):
-        raise ModelError(f"the model's builder returned a {type(model).__name__}; it must return an nn.Module")
-    load_weights(model, weights)
-    model.eval()
+    model = _built(build, weights)
     items = batches(data)
     # On a terminal this line moves and then disappears; elsewhere nothing is written.
     with Console(stderr=True).status(f"pruning {type(model).__name__}, {len(items)} batches of calibration data"):
@@ -63,22 +62,47 @@ def prune_to_folder(
     if not save(result.model, out, plan=result.plan, example_inputs=items[0]):
         note = "jali.load needs build=, the builder of the original model: its forward pass cannot be stored as data"
         result = dataclasses.replace(result, notes=(*result.notes, note))
-    _write_report(model, result, Path(out), fold, seconds)
+    task = _task(model, weights, result, fold, len(items))
+    RecordStore(Path(out)).append(_record(task, model, result, seconds))
+    regenerate_report(Path(out), Console(quiet=True))  # the caller prints the result itself
     return result
 
 
-def _write_report(model: nn.Module, result: Result, out: Path, fold: bool, seconds: float) -> None:
-    from rich.console import Console
+def _built(build: Callable[[], nn.Module], weights: str | os.PathLike[str]) -> nn.Module:
+    """The caller's model with its weights, in evaluation mode."""
+    model = build()
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the model's builder returned a {type(model).__name__}; it must return an nn.Module")
+    load_weights(model, weights)
+    return model.eval()
 
-    from jali.studies.runner import regenerate_report
 
+def _task(model: nn.Module, weights: str | os.PathLike[str], result: Result, fold: bool, batch_count: int) -> Task:
+    """The key says which model it was and what was done to it: the class alone says little, two may share a folder."""
     plan = result.plan
-    config = {
-        "criterion": plan.criterion,
-        "options": {key: str(value) for key, value in plan.options.items()},
-        "budget": dataclasses.asdict(plan.budget),
+    key = {
+        "model": type(model).__name__,
+        "weights": _digest(Path(weights).read_bytes()),
+        "plan": _digest(plan.to_json().encode()),
         "fold": fold,
     }
+    config = {
+        "criterion": plan.criterion,
+        "options": {name: str(value) for name, value in plan.options.items()},
+        "budget": dataclasses.asdict(plan.budget),
+        "fold": fold,
+        "calibration batches": batch_count,
+    }
+    return Task(key, "prune", plan.seed, config)
+
+
+def _digest(content: bytes) -> str:
+    """The first 12 hexadecimal digits of the SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _record(task: Task, model: nn.Module, result: Result, seconds: float) -> Record:
+    plan = result.plan
     metrics = {"sparsity": Metric(plan.sparsity, 1)}
     for when, found in (("before", result.before), ("after", result.after)):
         metrics[f"parameters {when}"] = Metric(found.parameters, 1)
@@ -93,18 +117,8 @@ def _write_report(model: nn.Module, result: Result, out: Path, fold: bool, secon
             payload = persistence_payload(view, planned, plan.criterion, plan.options)
             structure.append({"site": planned.name, "persistence": payload, "hasse": hasse_payload(view)})
     widths = [[s.name, s.kind, s.size, len(s.kept)] for s in plan.sites]
-    record = Record(
-        study=STUDY.name,
-        task={"model": type(model).__name__},
-        seed=plan.seed,
-        config=config,
-        metrics=metrics,
-        timings={"prune": seconds},
-        data={"structure": structure, "widths": widths},
-        notes=result.notes,
-    )
-    RecordStore(out).append(record)
-    regenerate_report(out, Console(quiet=True))  # the caller prints the result itself
+    data = {"structure": structure, "widths": widths}
+    return task.record(STUDY.name, metrics, timings={"prune": seconds}, data=data, notes=result.notes)
 
 
 class Pruned(Study):
@@ -128,7 +142,7 @@ class Pruned(Study):
         figures = []
         for record in records:
             for found in record.data["structure"]:
-                name = found["site"]
+                name = found["site"] if len(records) == 1 else f"{_name(record)}, {found['site']}"
                 title, caption = f"{name}: persistence of irreducibility", persistence_caption(found["persistence"])
                 figures.append(Figure("persistence", title, found["persistence"], caption))
                 if found["hasse"]:
@@ -137,22 +151,31 @@ class Pruned(Study):
         return figures
 
 
+def _name(record: Record) -> str:
+    """For example "Tagger (weights 1f0c…)": which model, of those in one folder."""
+    weights = record.task.get("weights")  # older records lack it
+    return f"{record.task['model']} (weights {weights})" if weights else str(record.task["model"])
+
+
 def _costs_table(record: Record) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for name, label in (("parameters", "parameters"), ("bytes", "bytes"), ("macs", "multiply-adds per call")):
         if f"{name} before" in record.metrics:
             before, after = (int(record.metrics[f"{name} {when}"].value) for when in ("before", "after"))
             rows.append((label, before, after, f"{after / before:.3f}" if before else "–"))
-    title = f"{record.task['model']}, pruned by {record.config['criterion']}"
-    return Table(title, ("", "before", "after", "ratio"), tuple(rows))
+    title = f"{_name(record)}, pruned by {record.config['criterion']}"
+    caption = f"Made {record.created}; the folder holds the model made last."
+    return Table(title, ("", "before", "after", "ratio"), tuple(rows), caption)
 
 
 def _widths_table(record: Record) -> Table:
     rows = tuple((name, kind, size, kept) for name, kind, size, kept in record.data["widths"])
-    gone = 100 * record.metrics["sparsity"].value
     repair = "the others were repaired (folded)" if record.config["fold"] else "nothing was repaired"
-    caption = f"{gone:.4g} % of the units were removed; {repair}. A site is one recurrent layer in one direction."
-    return Table("Sites", ("site", "kind", "units before", "units kept"), rows, caption)
+    caption = (
+        f"{percent(record.metrics['sparsity'].value)} of the units were removed; {repair}. "
+        "A site is one recurrent layer in one direction."
+    )
+    return Table(f"Sites of {_name(record)}", ("site", "kind", "units before", "units kept"), rows, caption)
 
 
 STUDY = Pruned()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jali.errors import DataError, FileError, JaliError
 from jali.files import writable_folder
@@ -44,7 +44,9 @@ def run_study(
     console = console or Console()
     count = seeds if seeds is not None else 1 if quick else study.default_seeds
     if count < 1:
-        raise DataError(f"--seeds {count} is below 1")
+        raise DataError(
+            f"--seeds {count} is below 1; give how many seeds to run, for example --seeds {study.default_seeds}"
+        )
     settings = Settings(quick, tuple(range(count)))
     store = RecordStore(writable_folder(out))
     tasks = _checked(study, study.tasks(settings))
@@ -72,18 +74,32 @@ def _own(store: RecordStore, study: Study) -> list[Record]:
     return [record for record in store.records() if record.study == study.name]
 
 
-def _is_done(task: Task, done: dict[str, str]) -> bool:
-    return done.get(canonical(task.key)) == canonical(task.config)
+def _changed(task: Task, done: dict[str, dict[str, Any]]) -> list[str] | None:
+    """The settings in which the task differs from its record: none if it is done, None if it has no record."""
+    old = done.get(canonical(task.key))
+    if old is None:
+        return None
+    now = {name: canonical({"": value}) for name, value in task.config.items()}
+    before = {name: canonical({"": value}) for name, value in old.items()}
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
 def _run_tasks(study: Study, tasks: list[Task], store: RecordStore, console: Console) -> None:
-    done = {canonical(record.task): canonical(record.config) for record in _own(store, study)}
-    todo = [task for task in tasks if not _is_done(task, done)]
+    done = {canonical(record.task): record.config for record in _own(store, study)}
+    todo = [task for task in tasks if _changed(task, done) != []]
     for problem in store.problems:
         console.print(problem, style="yellow", markup=False)
     if len(todo) < len(tasks):
         console.print(
             f"{len(tasks) - len(todo)} of {len(tasks)} tasks are already recorded in {store.path}", markup=False
+        )
+    changed = [settings for task in todo if (settings := _changed(task, done))]
+    if changed:
+        which = ", ".join(dict.fromkeys(name for settings in changed for name in settings))
+        console.print(
+            f"{len(changed)} of {len(tasks)} tasks are recorded in {store.path} with other settings ({which}) and run "
+            "again; their records of before stay in the file",
+            markup=False,
         )
     if not todo:
         return
@@ -182,8 +198,7 @@ def _report(
         notes += [f"{other} of the records come from other settings than the last command's"] if other else []
         notes += [f"unfinished: {missing} of {len(tasks)} tasks are not recorded yet"] if missing else []
     tables, figures = study.summary(records), study.figures(records)
-    for table in tables:
-        print_table(table, console)
+    _print_tables(tables, console)
     for note in notes:
         console.print(f"note: {note}", markup=False, style="yellow")
     page = write_report(
@@ -200,7 +215,7 @@ def regenerate_report(folder: str | Path, console: Console | None = None, as_mar
     The tables are printed, too, ``as_markdown`` if so wanted.
 
     Tables and figures come from the study that the records name; records of a study that nobody knows get plain tables
-    of their metrics. Raises DataError when the folder holds no records.
+    of their metrics. Raises DataError when the folder holds no whole record.
     """
     from rich.console import Console
 
@@ -208,35 +223,54 @@ def regenerate_report(folder: str | Path, console: Console | None = None, as_mar
     store = RecordStore(folder)
     records = store.records()
     if not records:
-        raise DataError(f"{store.path} holds no records; give the folder that a study or demo wrote to")
-    tables: list[Table] = []
-    figures: list[Figure] = []
-    titles, leads = [], []
-    for name in dict.fromkeys(record.study for record in records):
-        own = [record for record in records if record.study == name]
-        try:
-            study = find_study(name)
-        except JaliError:
-            tables += metrics_tables(own)
-            titles.append(name)
-            continue
-        try:
-            tables += study.summary(own)
-            figures += study.figures(own)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise FileError(
-                f"{store.path} has records that are not those of study {name!r} ({type(error).__name__}: {error}); run it again"
-            ) from error
-        titles.append(study.title)
-        leads.append(study.paper)
+        raise DataError(_nothing_recorded(store))
+    by_study = {name: [r for r in records if r.study == name] for name in dict.fromkeys(r.study for r in records)}
+    parts = [_part(name, own, store.path) for name, own in by_study.items()]
+    tables = [table for part in parts for table in part.tables]
+    _print_tables(tables, console, as_markdown)
+    page = write_report(
+        records, store.folder / "report.html", title="; ".join(part.title for part in parts),
+        lead=" ".join(part.lead for part in parts if part.lead), tables=tables,
+        figures=[figure for part in parts for figure in part.figures], notes=store.problems,
+    )  # fmt: skip
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
+    return page
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one study shows of its records."""
+
+    title: str
+    lead: str
+    tables: Sequence[Table]
+    figures: Sequence[Figure]
+
+
+def _part(name: str, records: Sequence[Record], path: Path) -> _Part:
+    try:
+        study = find_study(name)
+    except JaliError:
+        return _Part(name, "", metrics_tables(records), [])
+    try:
+        return _Part(study.title, study.paper, study.summary(records), study.figures(records))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise FileError(
+            f"{path} has records that are not those of study {name!r} ({type(error).__name__}: {error}); run it again"
+        ) from error
+
+
+def _nothing_recorded(store: RecordStore) -> str:
+    if store.problems:
+        return f"{'; '.join(store.problems)}; no other record is there: run the command that wrote it again"
+    return f"{store.path} holds no records; give the folder that a study or demo wrote to"
+
+
+def _print_tables(tables: Sequence[Table], console: Console, as_markdown: bool = False) -> None:
+    """Each table, and an empty line after it."""
     for table in tables:
         if as_markdown:
             console.print(markdown(table), markup=False, highlight=False, soft_wrap=True)
         else:
             print_table(table, console)
-    page = write_report(
-        records, store.folder / "report.html", title="; ".join(titles), lead=" ".join(leads), tables=tables,
-        figures=figures, notes=store.problems,
-    )  # fmt: skip
-    console.print(f"report: {page}", markup=False, soft_wrap=True)
-    return page
+            console.print()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from jali.data import Dataset, Split, batches
 from jali.studies.base import Progress
+from jali.surgery.closed_loop import ROUNDS
+from jali.surgery.decode import HELD_OUT, RIDGES
 
 
 class SequenceClassifier(nn.Module):
@@ -37,6 +40,26 @@ class Recipe:
     lr: float
     shift: int = 0
     warmup: float = 0.15
+
+
+class Calibrated(Protocol):
+    """A study's recipe, a dataclass: it names a data set, and calibrates on the first ``calibration`` of its train split."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def calibration(self) -> int: ...
+
+
+def settings_of(recipe: Calibrated, data: Dataset, *splits: str) -> dict[str, Any]:
+    """The ``config`` of a record: the recipe, the fold's own settings, and how many examples of which split are used.
+
+    Beside "train", "calibration" (of it) and "test", ``splits`` names what else the study reads, "validation".
+    """
+    calibration = min(recipe.calibration, len(data.train.x))
+    used = {split: len(getattr(data, split).x) for split in ("train", *splits, "test")}
+    fold = {"rounds": ROUNDS, "ridges": list(RIDGES), "held out, one sequence of": HELD_OUT}
+    return {**asdict(recipe), "fold": fold, "examples": {**used, "calibration, first of train": calibration}}
 
 
 def train(model: nn.Module, data: Split, recipe: Recipe, seed: int, progress: Progress | None = None) -> None:
