@@ -19,7 +19,7 @@ from jali.site import Site, sites
 from jali.surgery.compact import operate
 from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask
-from jali.view import View, check_finite, read
+from jali.view import View, check_parameters, read
 
 
 def plan(
@@ -77,7 +77,7 @@ Measured = Mapping[Site, tuple[View, SiteEvidence]]
 def _measured(model: nn.Module, chosen: Sequence[Site], method: Criterion, data: Any, loss: Loss | None) -> Measured:
     """What the criterion sees of every site: its weights, and what it needs to know of the data."""
     views = {site: read(model, site) for site in chosen}
-    check_finite(model, but=chosen)  # the fold, the costs and the cut readers use all of the model
+    check_parameters(model, but=chosen)  # the fold, the costs and the cut readers use all of the model
     if method.needs and data is None:
         raise DataError(f"criterion {method.name!r} needs calibration data; pass data=...")
     items = None if data is None else batches(data)

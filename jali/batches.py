@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -22,7 +22,16 @@ class Batch:
     target: Any = None
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(_move(self.args, device), _move(dict(self.kwargs), device), _move(self.target, device))
+        """The batch with every tensor on ``device``."""
+
+        def moved(leaf: Any) -> Any:
+            return leaf.to(device) if isinstance(leaf, Tensor | PackedSequence) else leaf  # type: ignore[arg-type]
+
+        return Batch(*(map_leaves(moved, part) for part in (self.args, dict(self.kwargs), self.target)))
+
+    def map_inputs(self, function: Callable[[Any], Any]) -> Batch:
+        """The batch with every leaf of its inputs replaced (:func:`map_leaves`), and no target."""
+        return Batch(map_leaves(function, self.args), map_leaves(function, dict(self.kwargs)))
 
 
 def batches(data: Any) -> list[Batch]:
@@ -140,14 +149,15 @@ def _batch(item: Any) -> Batch:
     )
 
 
-def _move(value: Any, device: torch.device) -> Any:
-    if isinstance(value, PackedSequence):
-        return value.to(device)  # type: ignore[arg-type]
-    if isinstance(value, Tensor):
-        return value.to(device)
+def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
+    """``value`` with every leaf of its nested tuples, lists and mappings replaced by ``function(leaf)``.
+
+    A leaf is whatever is none of these: a tensor, a PackedSequence, a number, None. Named tuples keep their type, mappings
+    become dicts.
+    """
     if isinstance(value, Mapping):
-        return {key: _move(item, device) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        moved = [_move(item, device) for item in value]
-        return type(value)(*moved) if hasattr(value, "_fields") else type(value)(moved)
-    return value
+        return {key: map_leaves(function, item) for key, item in value.items()}
+    if isinstance(value, tuple | list) and not isinstance(value, PackedSequence):
+        items = [map_leaves(function, item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return function(value)

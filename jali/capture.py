@@ -7,7 +7,7 @@ captured inputs, so that the states of all of them are seen.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from jali.batches import Batch, run
+from jali.modes import evaluation_mode
 from jali.view import View, build
 from jali.widths import UnevenLayers
 
@@ -40,24 +41,17 @@ class Call:
 def inputs_of(model: nn.Module, paths: Iterable[str], data: Sequence[Batch]) -> dict[str, list[tuple[Any, ...]]]:
     """Module path → the positional and keyword arguments ``(args, kwargs)`` of each of its calls, in order.
 
-
     The paths come in the order in which they are first called; those that never are come last. The model runs in
     evaluation mode without gradients and is left as it was.
     """
     calls: dict[str, list[tuple[Any, ...]]] = {path: [] for path in paths}
     order: dict[str, None] = {}
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack, torch.no_grad(), evaluation_mode(model):
         for path, seen in calls.items():
             handle = model.get_submodule(path).register_forward_pre_hook(_recorder(path, seen, order), with_kwargs=True)
             stack.callback(handle.remove)
-        try:
-            for batch in data:
-                run(model, batch)
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+        for batch in data:
+            run(model, batch)
     return {path: calls[path] for path in [*order, *(path for path in calls if path not in order)]}
 
 
@@ -69,10 +63,19 @@ def _recorder(path: str, seen: list[tuple[Any, ...]], order: dict[str, None]):  
     return hook
 
 
+def input_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a layer, cell or Linear was given as its input: a tensor or PackedSequence."""
+    return args[0] if args else kwargs["input"]
+
+
+def state_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The initial state that a layer or cell was given: ``h``, ``(h, c)``, or None."""
+    return args[1] if len(args) > 1 else kwargs.get("hx")
+
+
 def layer_call(module: nn.RNNBase | UnevenLayers, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     """A captured call of ``module`` in batch-first, padded form, on the CPU."""
-    x = args[0] if args else kwargs["input"]
-    state = args[1] if len(args) > 1 else kwargs.get("hx")
+    x, state = input_of(args, kwargs), state_of(args, kwargs)
     if isinstance(module, UnevenLayers):
         h, c = module.slot_states(state)
     else:

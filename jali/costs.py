@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from jali.batches import example
-from jali.capture import inputs_of
+from jali.capture import input_of, inputs_of
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,7 @@ def cost(model: nn.Module, example_inputs: Any = None) -> Cost:
 
 def _macs(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """Rows of the input times the weights that each row meets (biases are no multiplication)."""
-    x = args[0] if args else kwargs["input"]
-    data: Tensor = x.data if isinstance(x, PackedSequence) else x
+    data: Tensor = input_of(args, kwargs).data  # a PackedSequence's rows; a tensor is its own data
     rows = data.numel() // max(data.shape[-1], 1)
     return rows * sum(weight.numel() for weight in _weights(module))
 

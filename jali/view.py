@@ -125,7 +125,7 @@ def read(model: nn.Module, site: Site) -> View:
     return View(site, **arrays)
 
 
-def check_finite(model: nn.Module, but: Iterable[Site] = ()) -> None:
+def check_parameters(model: nn.Module, but: Iterable[Site] = ()) -> None:
     """Raises :class:`ModelError` for NaN, infinite or uninitialised values in any parameter of ``model``.
 
     The parameters of the sites ``but`` are left out: :func:`read` has checked them.

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
 import jali
-from jali.batches import Batch, batches, device_of, example, run, tensors_in
+from jali.batches import Batch, batches, device_of, example, map_leaves, run, tensors_in
 from jali.errors import DataError
 
 X, Y = torch.arange(24.0).reshape(2, 4, 3), torch.tensor([0, 1])
@@ -300,3 +300,22 @@ def test_a_loader_that_raises_while_it_is_read_is_one_error_with_its_cause(worke
 
 def _raise(error):
     raise error
+
+
+def test_mapping_keeps_the_form_and_changes_every_leaf():
+    Pair = namedtuple("Pair", "a b")
+    value = {"x": [torch.ones(2), (3, None)], "y": Pair(PACKED, "s")}
+    found = map_leaves(lambda leaf: leaf * 2 if isinstance(leaf, torch.Tensor) else [leaf], value)
+    assert torch.equal(found["x"][0], torch.full((2,), 2.0))
+    assert found["x"][1] == ([3], [None])
+    assert isinstance(found["y"], Pair)
+    assert found["y"].a == [PACKED]  # a named tuple, too, but one leaf
+    assert found["y"].b == ["s"]
+
+
+def test_mapped_inputs_leave_the_batch_as_it_was_and_have_no_target():
+    batch = Batch((torch.ones(2),), {"k": torch.ones(3)}, target=torch.ones(1))
+    doubled = batch.map_inputs(lambda leaf: leaf.double())
+    assert [tensor.dtype for tensor in tensors_in((doubled.args, doubled.kwargs))] == [torch.float64] * 2
+    assert doubled.target is None
+    assert batch.args[0].dtype == torch.float32

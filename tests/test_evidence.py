@@ -177,3 +177,13 @@ def test_targets_and_losses_that_do_not_fit_are_named():
         measured(model, [(x, torch.tensor([0, 1, 9, 0, 1]))], needs=("gradients",))
     with pytest.raises(DataError, match="return a scalar tensor"):
         collect(model, [(x, torch.zeros(5))], sites(model), ("gradients",), lambda output, target: output)
+
+
+def test_states_that_run_away_are_refused_where_they_are_measured():
+    torch.manual_seed(0)
+    layer = nn.RNN(3, 4, nonlinearity="relu")
+    with torch.no_grad():
+        layer.weight_hh_l0.fill_(1e6)
+        layer.bias_hh_l0.fill_(1.0)
+    with pytest.raises(DataError, match="NaN or infinite on the calibration data"):
+        collect(layer, torch.ones(20, 4, 3), sites(layer), ["states"])

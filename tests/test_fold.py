@@ -13,7 +13,7 @@ from jali.errors import DataError
 from jali.plans import Budget, Plan, SitePlan
 from jali.site import Site, sites
 from jali.surgery.closed_loop import Loop
-from jali.surgery.decode import Moments, fit_rows, held_out, rows_of
+from jali.surgery.decode import PairMoments, fit_rows, held_out, rows_of
 from jali.view import View, read, write
 
 HALF = 4
@@ -335,7 +335,7 @@ def test_tiny_calibration_gives_finite_weights(count):
 def test_decoder_solves_the_ridge_problem_and_knows_its_error():
     rng = np.random.default_rng(0)
     z, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 4))
-    moments = Moments(3, 4)
+    moments = PairMoments(3, 4)
     moments.add(torch.from_numpy(z[:20]), torch.from_numpy(y[:20]))
     moments.add(torch.from_numpy(z[20:]), torch.from_numpy(y[20:]))
     a, c = moments.solve(1e-12, np.zeros((4, 3)), offset=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jali.errors import FileError
+from jali.plain import is_whole
 
 VALUES, BITS = ":values", ":bits"
 WORTH = 512  # bytes to be saved; two more entries in the file's header cost about as much
@@ -54,7 +55,7 @@ def unpacked(stored: Mapping[str, Tensor], shapes: Any) -> dict[str, Tensor]:
 
 
 def _dense(name: str, bits: Tensor, values: Tensor, shape: Any) -> Tensor:
-    whole = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape)
+    whole = isinstance(shape, list) and all(is_whole(n) and n >= 0 for n in shape)
     count = math.prod(shape) if whole else -1
     if bits.dtype != torch.uint8 or bits.dim() != 1 or values.dim() != 1 or len(bits) != -(-count // 8):
         raise FileError(f"the sparse tensor {name!r} does not fit its shape {shape!r}; save the model again")

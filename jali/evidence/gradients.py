@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from jali.batches import Batch, device_of, run, tensors_in
 from jali.errors import DataError, ModelError
+from jali.modes import evaluation_mode
 from jali.site import Site
 from jali.view import View, read
 
@@ -21,35 +23,47 @@ Loss = Callable[[Any, Any], Tensor]
 def loss_gradients(
     model: nn.Module, items: Sequence[Batch], sites: Sequence[Site], loss: Loss | None
 ) -> dict[str, tuple[View, ...]]:
+    """Site name → the gradient of the loss with respect to the site's parameters, one view per batch.
+
+    Each view has the shapes of the site's own (:mod:`jali.view`), in units of loss per unit of parameter, of the batch's
+    loss as ``loss(output, target)`` reduces it (the default ones are means); zero for parameters that the loss does not
+    reach. The model runs in evaluation mode and is left as it was, ``requires_grad`` flags and ``grad`` included.
+    Raises :class:`DataError` for batches without a target or of a shape that does not fit, or a loss that is no scalar
+    tensor, and :class:`ModelError` for a default loss that is not finite.
+    """
     parameters = {
         (site.name, key): model.get_submodule(site.module)._parameters[name]
         for site in sites
         for key, name in site.parameter_names().items()
         if model.get_submodule(site.module)._parameters.get(name) is not None
     }
-    training = {module: module.training for module in model.modules()}
-    required = {p: p.requires_grad for p in parameters.values() if p is not None}
+    leaves = [parameter for parameter in parameters.values() if parameter is not None]
     out: dict[str, list[View]] = {site.name: [] for site in sites}
-    model.eval()
-    # cuDNN computes gradients of recurrent layers in training mode only; dropout stays off in all others.
-    for module in model.modules():
-        if isinstance(module, nn.RNNBase) and device_of(model).type == "cuda" and not module.dropout:
-            module.train()
-    try:
-        for parameter in required:
-            parameter.requires_grad_(True)
+    with _differentiable(model, leaves):
         for batch in items:
-            with torch.enable_grad():
-                value = _loss(run(model, batch), batch.to(device_of(model)), loss)
-                grads = torch.autograd.grad(value, list(parameters.values()), allow_unused=True)  # type: ignore[arg-type]
+            value = _loss(run(model, batch), batch.to(device_of(model)), loss)
+            grads = torch.autograd.grad(value, leaves, allow_unused=True)
             for site in sites:
                 out[site.name].append(_gradient_view(model, site, dict(zip(parameters, grads, strict=True))))
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-        for parameter, flag in required.items():
-            parameter.requires_grad_(flag)
     return {name: tuple(views) for name, views in out.items()}
+
+
+@contextmanager
+def _differentiable(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """``model`` without dropout and the like, and gradients of ``parameters``, also of those that the caller froze."""
+    required = {parameter: parameter.requires_grad for parameter in parameters}
+    with evaluation_mode(model), torch.enable_grad():
+        # cuDNN computes gradients of recurrent layers in training mode only; dropout stays off in all others.
+        for module in model.modules():
+            if isinstance(module, nn.RNNBase) and device_of(model).type == "cuda" and not module.dropout:
+                module.train()
+        try:
+            for parameter in required:
+                parameter.requires_grad_(True)
+            yield
+        finally:
+            for parameter, flag in required.items():
+                parameter.requires_grad_(flag)
 
 
 def _gradient_view(model: nn.Module, site: Site, grads: Mapping[tuple[str, str], Tensor | None]) -> View:

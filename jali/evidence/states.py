@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,42 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jali.batches import Batch, tensors_in
-from jali.capture import Call, inputs_of, layer_call, layer_states, unit_states
+from jali.batches import Batch
+from jali.capture import Call, input_of, inputs_of, layer_call, layer_states, state_of, unit_states
 from jali.errors import DataError
 from jali.evidence.results import Use
 from jali.flow import Flow, Reader, occurrences, trace
+from jali.moments import Moments, check_finite
 from jali.site import Site, module_sites
 from jali.view import View, layer_views, read
 
 Calls = Sequence[tuple[Any, ...]]
-
-
-class Moments:
-    """Running first and second moments of rows of features, in float64."""
-
-    def __init__(self, width: int) -> None:
-        self.count = 0
-        self._total = torch.zeros(width, dtype=torch.float64)
-        self._products = torch.zeros(width, width, dtype=torch.float64)
-
-    def add(self, rows: Tensor) -> None:
-        """Add the rows of a (…, width) tensor."""
-        x = rows.detach().reshape(-1, rows.shape[-1]).to("cpu", torch.float64)
-        if not torch.isfinite(x).all():
-            raise DataError(
-                "the states of the network are NaN or infinite on the calibration data; give data on which it is stable"
-            )
-        self.count += len(x)
-        self._total += x.sum(0)
-        self._products.addmm_(x.T, x)
-
-    def use(self, site: str, reader: str, weight: np.ndarray) -> Use:
-        """What ``reader`` makes of these moments. Raises :class:`DataError` if nothing was measured."""
-        if self.count == 0:
-            raise DataError(f"site {site!r} was never run on the calibration data; give data that reaches it")
-        mean, second = self._total.numpy() / self.count, self._products.numpy() / self.count
-        return Use(reader, weight, mean, second, self.count)
 
 
 def state_uses(model: nn.Module, items: Sequence[Batch], sites: Sequence[Site]) -> dict[str, tuple[Use, ...]]:
@@ -90,8 +64,8 @@ class _Layers:
                 slot, name = depth * len(row) + direction, view.site.name
                 if view.w_proj is not None and isinstance(module, nn.LSTM):
                     before, after = unit_states(view, call, module, slot)
-                self.before[name].add(before[call.valid])
-                self.after[name].add(after[call.valid])
+                _add(self.before[name], before[call.valid])
+                _add(self.after[name], after[call.valid])
 
     def uses(self, own: Sequence[Site], found: dict[str, list[Use]], escaped: bool) -> None:
         names = {site.name for site in own}
@@ -103,40 +77,48 @@ class _Layers:
     def _uses_of(self, view: View, depth: int, direction: int, escaped: bool) -> list[Use]:
         name, last = view.site.name, depth + 1 == len(self.views)
         if view.w_proj is not None:
-            return [self.after[name].use(name, "projection", view.w_proj)]
+            return [_use(self.after[name], name, "projection", view.w_proj)]
         weight = view.recurrence().reshape(-1, view.hidden)
-        uses = [self.before[name].use(name, "recurrence", weight)]
+        uses = [_use(self.before[name], name, "recurrence", weight)]
         if not last:
             columns = slice(direction * view.hidden, (direction + 1) * view.hidden)
             above = self.views[depth + 1]
             weight = np.concatenate([v.w_in[:, :, columns].reshape(-1, view.hidden) for v in above])
-            uses.append(self.after[name].use(name, f"layer {depth + 1}", weight))
+            uses.append(_use(self.after[name], name, f"layer {depth + 1}", weight))
         elif escaped:
-            uses.append(self.after[name].use(name, "output", np.eye(view.hidden)))
+            uses.append(_use(self.after[name], name, "output", np.eye(view.hidden)))
         return uses
 
 
-def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    x: Tensor = tensors_in(args[0] if args else kwargs["input"])[0]
-    return x
+def _use(moments: Moments, site: str, reader: str, weight: np.ndarray) -> Use:
+    """What ``reader`` makes of these moments. Raises :class:`DataError` if nothing was measured."""
+    if moments.count == 0:
+        raise DataError(f"site {site!r} was never run on the calibration data; give data that reaches it")
+    mean, second = moments.means()
+    return Use(reader, weight, mean, second, moments.count)
+
+
+def _add(moments: Moments, states: Tensor) -> None:
+    check_finite(states)
+    moments.add(states)
 
 
 def _cell_uses(view: View, calls: Calls) -> list[Use]:
     name, states = view.site.name, Moments(view.hidden)
     for args, kwargs in calls:
-        state = args[1] if len(args) > 1 else kwargs.get("hx")
+        state = state_of(args, kwargs)
         if state is not None:
-            states.add(state[0] if isinstance(state, tuple | list) else state)
+            _add(states, state[0] if isinstance(state, tuple | list) else state)
     weight = view.recurrence().reshape(-1, view.hidden)
-    return [states.use(name, "recurrence", weight), states.use(name, "output", np.eye(view.hidden))]
+    return [_use(states, name, "recurrence", weight), _use(states, name, "output", np.eye(view.hidden))]
 
 
 def _output_use(site: Site, module: nn.Module, calls: Calls) -> Use:
     outputs = Moments(site.size)
     with torch.no_grad():
         for args, kwargs in calls:
-            outputs.add(module(*args, **kwargs))
-    return outputs.use(site.name, "output", np.eye(site.size))
+            _add(outputs, module(*args, **kwargs))
+    return _use(outputs, site.name, "output", np.eye(site.size))
 
 
 def _reader_uses(model: nn.Module, reader: Reader, flow: Flow, calls: Calls, found: dict[str, list[Use]]) -> None:
@@ -149,5 +131,5 @@ def _reader_uses(model: nn.Module, reader: Reader, flow: Flow, calls: Calls, fou
         for columns in occurrences(reader.labels, flow.units.labels(site)):
             moments = Moments(site.size)
             for args, kwargs in calls:
-                moments.add(_input(args, kwargs)[..., columns])
-            found[site.name].append(moments.use(site.name, reader.module, weight[:, columns]))
+                _add(moments, input_of(args, kwargs).data[..., columns])  # also of a PackedSequence
+            found[site.name].append(_use(moments, site.name, reader.module, weight[:, columns]))

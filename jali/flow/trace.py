@@ -16,6 +16,7 @@ from torch.nn.utils import rnn
 from jali.errors import ModelError
 from jali.flow.layout import Port, Units
 from jali.flow.walk import Reader, Walk, ports_of
+from jali.modes import evaluation_mode
 from jali.site import Site, kind_of
 
 # Initial states are often made with these; torch.fx cannot hand them a size that it traces unless it wraps them.
@@ -127,13 +128,8 @@ def symbolic_graph(
         for name, parameter in signature.parameters.items()
         if name not in given and parameter.default is not inspect.Parameter.empty
     }
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluation_mode(model):
         graph = _Tracer(opaque).trace(model, concrete or None)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     for node in list(graph.nodes):
         # torch.fx calls the placeholder of a fixed argument NAME_1, NAME_2, …
         if node.op == "placeholder" and node.target not in given and str(node.target).rpartition("_")[0] in concrete:
@@ -170,12 +166,6 @@ def _graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], opaq
     """The traced model with the shape of every tensor in ``node.meta["shape"]``."""
     graph = symbolic_graph(model, args, kwargs, opaque)
     given = inspect.signature(model.forward).bind(*args, **kwargs).arguments
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            _Shapes(model, graph=graph).run(*given.values())
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with evaluation_mode(model), torch.no_grad():
+        _Shapes(model, graph=graph).run(*given.values())
     return graph

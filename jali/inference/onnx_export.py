@@ -107,14 +107,11 @@ def _exported(model: nn.Module, batch: Batch) -> tuple[bytes, dict[str, tuple[in
     """The ONNX file and the sizes of its inputs."""
     dynamic = dict.fromkeys(range(2), torch.export.Dim.AUTO)
 
-    def sizes(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return {k: dim for k, dim in dynamic.items() if k < value.dim()}
-        if isinstance(value, Mapping):
-            return {key: sizes(item) for key, item in value.items()}
-        return type(value)(sizes(item) for item in value) if isinstance(value, tuple | list) else None
+    def sizes(leaf: Any) -> Any:
+        return {k: dim for k, dim in dynamic.items() if k < leaf.dim()} if isinstance(leaf, Tensor) else None
 
-    shapes = {**dict(zip(_names(model, batch), map(sizes, batch.args), strict=False)), **sizes(dict(batch.kwargs))}
+    open_sizes = batch.map_inputs(sizes)
+    shapes = {**dict(zip(_names(model, batch), open_sizes.args, strict=False)), **open_sizes.kwargs}
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -213,18 +210,15 @@ def _resized(batch: Batch, shapes: Sequence[tuple[int | str, ...]], change: Mapp
     """The example with ``change`` added to its open sizes; rows are repeated, in another order."""
     waiting = iter(shapes)
 
-    def convert(value: Any) -> Any:
-        if isinstance(value, Tensor):
+    def resized(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
             for dim, size in enumerate(next(waiting)):
                 if size in change:
-                    order = torch.arange(value.shape[dim] + change[size]).flip(0) % value.shape[dim]  # type: ignore[index]
-                    value = value.index_select(dim, order)
-            return value
-        if isinstance(value, Mapping):
-            return {key: convert(item) for key, item in value.items()}
-        return type(value)(convert(item) for item in value) if isinstance(value, tuple | list) else value
+                    order = torch.arange(leaf.shape[dim] + change[size]).flip(0) % leaf.shape[dim]  # type: ignore[index]
+                    leaf = leaf.index_select(dim, order)
+        return leaf
 
-    return Batch(convert(batch.args), convert(dict(batch.kwargs)))
+    return batch.map_inputs(resized)
 
 
 def _difference(session: Any, batch: Batch, want: Sequence[Tensor]) -> float:

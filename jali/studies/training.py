@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jali.data import Dataset, Split, batches
+from jali.modes import evaluation_mode
 from jali.studies.base import Progress
 from jali.surgery.closed_loop import ROUNDS
 from jali.surgery.decode import HELD_OUT, RIDGES
@@ -99,10 +100,8 @@ def shifted(x: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def accuracy(model: nn.Module, split: Split) -> float:
     """Share of the examples of ``split`` that ``model`` classifies right, in [0, 1]."""
-    training = model.training
-    model.eval()
-    right = sum(int((model(x).argmax(-1) == y).sum()) for x, y in batches(split.x, split.y, 1000))
-    model.train(training)
+    with evaluation_mode(model):
+        right = sum(int((model(x).argmax(-1) == y).sum()) for x, y in batches(split.x, split.y, 1000))
     return right / len(split.x)
 
 

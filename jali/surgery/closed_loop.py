@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from jali.surgery.decode import Affine, Moments, check_finite, fit, selection
+from jali.moments import check_finite
+from jali.surgery.decode import Affine, PairMoments, fit, selection
 from jali.view import View
 
 ROUNDS = 4
@@ -44,7 +45,7 @@ class Loop(Generic[Extra]):
         check_finite(*self.targets)
         size = self.targets[0].shape[-1]
         prior = selection(self.keep, size)
-        train, held = Moments(len(self.keep), size), Moments(len(self.keep), size)
+        train, held = PairMoments(len(self.keep), size), PairMoments(len(self.keep), size)
         self._add(train, held, [full[:, self.keep] for full in self.targets])
         plain = (prior, np.zeros(size))
         # The plain cut is judged, but its poor trajectory teaches nothing.
@@ -62,12 +63,12 @@ class Loop(Generic[Extra]):
         """Build, run and judge one decoder; the error is infinite if the trajectory is."""
         view = self.build(*decoder)
         states, extra = self.simulate(view)
-        own, judged = (Moments(len(self.keep), self.targets[0].shape[-1]) for _ in range(2))
+        own, judged = (PairMoments(len(self.keep), self.targets[0].shape[-1]) for _ in range(2))
         self._add(own, judged, states)
         error = (judged if judged.count else own).error(decoder, self.reader)
         return (view, decoder, extra), error if np.isfinite(error) else np.inf, states
 
-    def _add(self, train: Moments, held: Moments, states: Sequence[Tensor]) -> None:
+    def _add(self, train: PairMoments, held: PairMoments, states: Sequence[Tensor]) -> None:
         for own, full, rows in zip(states, self.targets, self.held, strict=True):
             train.add(own[~rows], full[~rows])
             held.add(own[rows], full[rows])

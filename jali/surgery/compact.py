@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from jali.batches import Batch, example, run, tensors_in
 from jali.errors import DataError, ModelError, PlanError
@@ -263,16 +264,9 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 
 def _double(batch: Batch) -> Batch:
-    def convert(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.double() if value.is_floating_point() else value
-        if isinstance(value, torch.nn.utils.rnn.PackedSequence):
-            return value.double()
-        if isinstance(value, dict):
-            return {key: convert(item) for key, item in value.items()}
-        if isinstance(value, tuple | list):
-            items = [convert(item) for item in value]
-            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-        return value
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, PackedSequence) or (isinstance(leaf, Tensor) and leaf.is_floating_point()):
+            return leaf.double()
+        return leaf
 
-    return Batch(convert(batch.args), convert(dict(batch.kwargs)))
+    return batch.map_inputs(convert)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jali.errors import DataError
+from jali.moments import Moments, check_finite
 
 # Relative to the mean variance of the regressors; the held-out sequences choose.
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -26,28 +26,8 @@ def held_out(size: int) -> Tensor:
     return chosen
 
 
-class Moments:
-    """Sums over rows (z, y), with K and Y features, of z, y, z zᵀ, z yᵀ and y yᵀ, in float64."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        self.count = 0
-        self._sums = [
-            torch.zeros(shape, dtype=torch.float64)
-            for shape in ((inputs,), (outputs,), (inputs, inputs), (inputs, outputs), (outputs, outputs))
-        ]
-
-    def add(self, z: Tensor, y: Tensor) -> None:
-        """Add rows (N, K) and (N, Y)."""
-        a, b = (t.detach().double().cpu() for t in (z, y))
-        self.count += len(a)
-        self._sums[0] += a.sum(0)
-        self._sums[1] += b.sum(0)
-        for total, left, right in zip(self._sums[2:], (a, a, b), (a, b, b), strict=True):
-            total.addmm_(left.T, right)
-
-    def means(self) -> list[np.ndarray]:
-        """E z, E y, E z zᵀ, E z yᵀ, E y yᵀ."""
-        return [total.numpy() / max(self.count, 1) for total in self._sums]
+class PairMoments(Moments):
+    """Moments of rows (z, y): of z, what is left, and y, what there was; ``PairMoments(K, Y)``."""
 
     def solve(self, ridge: float, prior: np.ndarray, *, offset: bool) -> Affine:
         """``min E‖y − A z − c‖² + ridge · mean var(z) · ‖A − prior‖²``; c is free, or 0 without ``offset``.
@@ -72,7 +52,7 @@ class Moments:
         return float(np.einsum("ij,ji->", gram, spread + shift))
 
 
-def fit(train: Moments, held: Moments, prior: np.ndarray, reader: np.ndarray, *, offset: bool) -> Affine:
+def fit(train: PairMoments, held: PairMoments, prior: np.ndarray, reader: np.ndarray, *, offset: bool) -> Affine:
     """The decoder whose ridge does best on ``held``; the strongest of equals. Without held-out rows, on 1e-3."""
     if not held.count:
         return train.solve(1e-3, prior, offset=offset)
@@ -92,20 +72,12 @@ def rows_of(narrow: Tensor, full: Tensor) -> Rows:
 
 def fit_rows(parts: Iterable[Rows], prior: np.ndarray, reader: np.ndarray, *, offset: bool) -> Affine:
     """:func:`fit` on narrow and full rows."""
-    train, held = (Moments(prior.shape[1], prior.shape[0]) for _ in range(2))
+    train, held = (PairMoments(prior.shape[1], prior.shape[0]) for _ in range(2))
     for z, y, judges in parts:
         check_finite(z, y)
         train.add(z[~judges], y[~judges])
         held.add(z[judges], y[judges])
     return fit(train, held, prior, reader, offset=offset)
-
-
-def check_finite(*states: Tensor) -> None:
-    """Raises :class:`DataError` for NaN or infinite states: what is fitted to them would be NaN, too."""
-    if not all(torch.isfinite(value).all() for value in states):
-        raise DataError(
-            "the states of the network are NaN or infinite on the calibration data; give data on which it is stable"
-        )
 
 
 def selection(keep: np.ndarray, size: int) -> np.ndarray:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from jali.batches import Batch, batches
-from jali.capture import inputs_of
+from jali.capture import input_of, inputs_of, state_of
 from jali.errors import DataError
 from jali.flow import occurrences
 from jali.site import module_sites
@@ -92,7 +92,9 @@ class _Fold:
         old, new = self.surgery.model.get_submodule(path), self.surgery.compact.get_submodule(path)
         if isinstance(new, FullWidthLinear):
             with torch.no_grad():
-                pairs = [(new.inner(_input(cut)), old(_input(full))) for full, cut in zip(dense, narrow, strict=True)]
+                pairs = [
+                    (new.inner(input_of(*cut)), old(input_of(*full))) for full, cut in zip(dense, narrow, strict=True)
+                ]
             repair(new.output, keep, [rows_of(cut, full) for cut, full in pairs], selection(keep, new.out_features))
 
     def _cell(self, path: str, dense: Calls) -> None:
@@ -129,23 +131,17 @@ class _Fold:
         keep, prior = self.surgery.keep.get(site.name, np.arange(site.size)), self._prior(path)
         if prior is None:
             return view, keep, view.cut(keep)
-        pairs = [(_input(cut), _input(full)) for full, cut in zip(dense, narrow, strict=True)]
+        pairs = [(input_of(*cut), input_of(*full)) for full, cut in zip(dense, narrow, strict=True)]
         reader = view.w_in[:, keep].reshape(-1, view.inputs)
         a, c = fit_rows([rows_of(cut, full) for cut, full in pairs], prior, reader, offset=view.b_in is not None)
         return view, keep, with_inputs(view.cut(keep), view, keep, a, c)
 
 
-def _input(call: tuple[Any, ...]) -> Tensor:
-    args, kwargs = call
-    return args[0] if args else kwargs["input"]
-
-
 def _given_state(call: tuple[Any, ...], width: int) -> Tensor:
     """The state h that a cell was called with, (B, width); zeros if none."""
-    args, kwargs = call
-    state = args[1] if len(args) > 1 else kwargs.get("hx")
+    state = state_of(*call)
     if state is None:
-        x = _input(call)
+        x = input_of(*call)
         return x.new_zeros(_rows(x).shape[0], width)
     return _rows(_hidden(state))
 
