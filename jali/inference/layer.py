@@ -1,0 +1,181 @@
+"""One recurrent layer and direction, packed for the kernels, and the memory that a run of it needs."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jali.errors import ModelError
+from jali.inference.packing import Floats, Packed, aligned_empty, pack
+from jali.inference.products import matrix_table
+from jali.inference.vector import Width, default_width
+
+CELLS = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}  # gates
+LAYER_FIELDS = (
+    "cell",
+    "hidden",
+    "padded",
+    "gates",
+    "inputs",
+    "input_copy",
+    "matrix",
+    "recurrent",
+    "bias",
+    "recurrent_bias",
+)
+WORK_FIELDS = ("h", "c", "z", "u", "copies", "sources", "states", "lengths", "block")
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Packed weights of one layer and direction; immutable, shared by threads.
+
+    ``inputs`` is None where the caller gives ``w_in x`` itself. ``bias`` (G · padded) starts the gate sums: both biases, for a GRU
+    only the inputs'. ``recurrent_bias`` (G · padded) is the GRU's recurrent one, empty otherwise. ``table`` holds their addresses
+    (:data:`LAYER_FIELDS`), ``address`` is its own.
+    """
+
+    cell: str
+    inputs: Packed | None
+    recurrent: Packed
+    bias: Floats
+    recurrent_bias: Floats
+    table: NDArray[np.int64]
+    address: int = field(init=False)
+    _tables: tuple[NDArray[np.int64], ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "address", self.table.ctypes.data)
+
+    @property
+    def width(self) -> int:
+        """Vector lanes."""
+        return self.recurrent.width
+
+    @property
+    def hidden(self) -> int:
+        """Units H."""
+        return self.recurrent.shape[1]
+
+    @property
+    def row(self) -> int:
+        """Floats in one row of gate sums: G · padded."""
+        return CELLS[self.cell] * self.recurrent.padded
+
+    @property
+    def features(self) -> int:
+        """Floats in one row of x: I, or the row of gate sums where the caller gives these."""
+        return self.row if self.inputs is None else self.inputs.shape[2]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of weights and indices that one time step reads."""
+        return self.recurrent.bytes + (0 if self.inputs is None else self.inputs.bytes)
+
+
+def build_layer(
+    cell: str,
+    w_in: NDArray[Any] | None,
+    w_rec: NDArray[Any],
+    b_in: NDArray[Any] | None = None,
+    b_rec: NDArray[Any] | None = None,
+    *,
+    width: int | None = None,
+    forms: tuple[str | None, str | None] = (None, None),
+    batch: int = 1,
+) -> Layer:
+    """Packs a layer: ``w_in`` (G, H, I) or None, ``w_rec`` (G, H, H), biases (G, H) or None for zeros, gates in PyTorch's order.
+
+    ``cell`` is one of :data:`CELLS`; ``width`` 4, 8 or 16 (default: the processor's); ``forms`` overrides the formats of
+    (w_in, w_rec); ``batch`` is the usual number of sequences, for the choice of formats. With ``w_in=None`` the kernels take
+    ``w_in x`` instead of x, as rows of G · padded floats (:func:`jali.inference.packing.pad_units`).
+
+    :class:`ModelError` for an unknown cell, shapes that do not fit, or weights that are not finite.
+    """
+    if cell not in CELLS:
+        raise ModelError(f"cell {cell!r} has no kernel; there are {', '.join(CELLS)}")
+    lanes = Width(width or default_width()).lanes
+    gates, hidden = CELLS[cell], w_rec.shape[1] if w_rec.ndim == 3 else 0
+    _check("w_rec", w_rec, (gates, hidden, hidden))
+    recurrent = pack(w_rec, lanes, forms[1], batch)
+    inputs = None
+    if w_in is not None:
+        _check("w_in", w_in, (gates, hidden, w_in.shape[-1]))
+        inputs = pack(w_in, lanes, forms[0], max(batch, 8))
+    biases = [np.zeros((gates, hidden), np.float32) if b is None else np.asarray(b, np.float32) for b in (b_in, b_rec)]
+    for name, bias in zip(("b_in", "b_rec"), biases, strict=True):
+        _check(name, bias, (gates, hidden))
+    apart = cell == "gru"
+    start = _padded_bias(biases[0] if apart else biases[0] + biases[1], recurrent)
+    later = _padded_bias(biases[1], recurrent) if apart else np.empty(0, np.float32)
+    return _assemble(cell, inputs, recurrent, start, later)
+
+
+def _check(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
+    if array.shape != shape or 0 in shape[:2]:
+        raise ModelError(f"{name} has shape {array.shape}; expected {shape} with at least one unit")
+    if not np.isfinite(array).all():
+        raise ModelError(f"{name} holds NaN or infinite values; repair or retrain the model")
+
+
+def _padded_bias(bias: Floats, like: Packed) -> Floats:
+    out = aligned_empty((len(bias), like.padded), np.float32)
+    out[...] = 0
+    out[:, : bias.shape[1]] = bias
+    return out.reshape(-1)
+
+
+def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats, recurrent_bias: Floats) -> Layer:
+    matrix = np.empty(0, np.int64) if inputs is None else matrix_table(inputs)
+    second = matrix_table(recurrent)
+    columns = 0 if inputs is None else inputs.shape[2]
+    # The formats that load whole registers of inputs would read beyond the end of a row.
+    ragged = inputs is not None and inputs.format != "tiles" and columns % recurrent.width != 0
+    copied = -(-columns // recurrent.width) * recurrent.width if ragged else 0
+    numbers = (list(CELLS).index(cell), recurrent.shape[1], recurrent.padded, CELLS[cell], columns, copied)
+    addresses = (
+        matrix.ctypes.data if inputs is not None else 0,
+        second.ctypes.data,
+        bias.ctypes.data,
+        recurrent_bias.ctypes.data,
+    )
+    table = np.array([*numbers, *addresses], np.int64)
+    return Layer(cell, inputs, recurrent, bias, recurrent_bias, table, (matrix, second))
+
+
+@functools.cache
+def _block(batch: int) -> int:
+    """Time steps whose input products are done together: enough for 8 rows, so that the weights are read once for these."""
+    return next(steps for steps in (1, 2, 4, 8) if steps * batch >= 8 and (steps * batch % 4 == 0 or batch > 8))
+
+
+class Workspace:
+    """Memory for one run at a time of ``layer`` on up to ``batch`` sequences; not shared by threads.
+
+    ``table`` holds addresses (:data:`WORK_FIELDS`), ``address`` is its own.
+    """
+
+    def __init__(self, layer: Layer, batch: int) -> None:
+        block = _block(max(batch, 1))
+        padded, row = layer.recurrent.padded, layer.row
+        sizes = (
+            batch * padded,
+            batch * padded if layer.cell == "lstm" else 0,
+            block * batch * row,
+            batch * row if layer.cell == "gru" else 0,
+            block * batch * int(layer.table[LAYER_FIELDS.index("input_copy")]),
+        )
+        ends = np.cumsum([-(-s // 16) * 16 for s in sizes])
+        self._floats = aligned_empty((int(ends[-1]),), np.float32)
+        self._floats[...] = 0
+        starts = self._floats.ctypes.data + 4 * np.concatenate([[0], ends[:-1]])
+        self._lists = np.zeros((block + 2, batch), np.int64)  # sources, states, lengths
+        self._lists[block] = starts[0] + 4 * padded * np.arange(batch)
+        lists = self._lists.ctypes.data + 8 * batch * np.array([0, block, block + 1])
+        self.layer, self.batch = layer, batch
+        self.table = np.array([*starts, *lists, block], np.int64)
+        self.address = self.table.ctypes.data

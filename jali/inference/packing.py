@@ -1,0 +1,214 @@
+"""Weights of one gate matrix, packed for the kernels. Pure numpy; exact for every pattern, chosen by estimated cost.
+
+A matrix (G, H, C) becomes lists of steps, one list per group of W consecutive units of one gate (H is padded to whole groups;
+the padding units have weight 0):
+
+==============  =====================================================================================================
+format          a step is
+==============  =====================================================================================================
+``tiles``       one column and its W weights: dense rows, and blocks of 16 rows that share their columns
+``lanes``       two registers of W inputs, and per lane one of these 2W inputs and its weight: any pattern, ``n:m`` best
+``aligned``     as ``lanes``, with one choice of inputs and a weight per gate: gates that share their columns
+==============  =====================================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jali.errors import ModelError, PlanError
+
+Floats = NDArray[np.float32]
+FORMATS = ("tiles", "lanes", "aligned")
+_ALIGNMENT = 64
+_MAX_REGISTERS = 2**16
+_PAIR_LIMIT = 64  # registers up to which all pairs are compared
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One packed gate matrix.
+
+    ``starts`` (groups + 1) delimits the groups' steps; ``index`` (steps, 1) holds byte offsets of columns for ``tiles``, else
+    (steps, 2) byte offsets of the two registers; ``select`` (steps, W) the lanes' choices, empty for ``tiles``; ``values``
+    (steps, V, W) the weights with V = G for ``aligned``, else 1. Groups are ordered by gate, then unit.
+    """
+
+    format: str
+    shape: tuple[int, int, int]  # (G, H, C)
+    width: int
+    nonzero: int
+    starts: NDArray[np.int64]
+    index: NDArray[np.int32]
+    select: NDArray[np.uint8]
+    values: Floats
+
+    @property
+    def padded(self) -> int:
+        """Units per gate, padding included."""
+        return -(-self.shape[1] // self.width) * self.width
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.index)
+
+    @property
+    def stored(self) -> int:
+        """Number of weights stored, zeros that fill up steps included."""
+        return self.values.size
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that one product reads besides its input."""
+        return self.starts.nbytes + self.index.nbytes + self.select.nbytes + self.values.nbytes
+
+
+def pack(weights: NDArray[Any], width: int, form: str | None = None, batch: int = 1) -> Packed:
+    """Packs ``weights`` (G, H, C) for vectors of ``width`` lanes; ``form`` overrides the choice.
+
+    The choice is the format of least :func:`cost` for ``batch`` sequences at once. :class:`ModelError` for weights that are not
+    finite or not (G, H, C); :class:`PlanError` for an unknown format.
+    """
+    array = np.asarray(weights, np.float32)
+    if array.ndim != 3 or 0 in array.shape[:2]:
+        raise ModelError(f"weights of shape {array.shape}; a gate matrix is (G, H, C) with G, H ≥ 1")
+    if not np.isfinite(array).all():
+        raise ModelError("weights that are NaN or infinite cannot be packed; repair or retrain the model")
+    if -(-array.shape[2] // width) > _MAX_REGISTERS * 8:
+        raise ModelError(f"{array.shape[2]} columns; byte offsets of 32 bits allow {_MAX_REGISTERS * 8 * width}")
+    if form is not None:
+        return _packer(form)(array, width)
+    candidates = [_tiles(array, width)]
+    density = candidates[0].nonzero / max(candidates[0].stored, 1)
+    if density < _TILES_FULL:
+        candidates.append(_lanes(array, width))
+        if array.shape[0] > 1:
+            candidates.append(_aligned(array, width))
+    return min(candidates, key=lambda p: cost(p, batch))
+
+
+_TILES_FULL = 0.9  # tiles this full cannot be beaten: the other formats store an index per weight
+
+
+def cost(packed: Packed, batch: int = 1) -> float:
+    """Estimated cycles of one product for ``batch`` sequences: what is read at 32 bytes a cycle, or what is computed."""
+    vectors = packed.values.shape[1]
+    loads = 1 if packed.format == "tiles" else 2 + vectors / 2
+    return packed.steps * max(packed.bytes / max(packed.steps, 1) / 32, batch * loads / 2)
+
+
+def _packer(form: str) -> Any:
+    packers = {"tiles": _tiles, "lanes": _lanes, "aligned": _aligned}
+    if form not in packers:
+        raise PlanError(f"format {form!r} is unknown; it is one of {', '.join(FORMATS)}")
+    return packers[form]
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Uninitialised array whose first byte lies on a cache line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    offset = -raw.ctypes.data % _ALIGNMENT
+    return raw[offset : offset + size].view(dtype).reshape(shape)
+
+
+def _on_cache_line(array: NDArray[Any]) -> NDArray[Any]:
+    out = aligned_empty(array.shape, array.dtype)
+    out[...] = array
+    return out
+
+
+def pad_units(weights: Floats, width: int) -> Floats:
+    """(G, H, C) to (G, padded H, C), zeros below."""
+    return np.pad(weights, ((0, 0), (0, -weights.shape[1] % width), (0, 0)))
+
+
+def _finish(form: str, weights: Floats, width: int, counts: NDArray[Any], *parts: NDArray[Any]) -> Packed:
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    arrays = [_on_cache_line(np.ascontiguousarray(p)) for p in (starts, *parts)]
+    return Packed(form, weights.shape, width, int(np.count_nonzero(weights)), *arrays)
+
+
+def _tiles(weights: Floats, width: int) -> Packed:
+    groups = pad_units(weights, width).reshape(-1, width, weights.shape[2])  # (groups, W, C)
+    group, column = np.nonzero((groups != 0).any(1))
+    values = groups[group, :, column][:, None, :]
+    counts = np.bincount(group, minlength=len(groups))
+    index = (4 * column[:, None]).astype(np.int32)
+    return _finish("tiles", weights, width, counts, index, np.empty((0, width), np.uint8), values)
+
+
+def _lanes(weights: Floats, width: int) -> Packed:
+    groups = pad_units(weights, width).reshape(-1, 1, width, weights.shape[2])
+    return _from_lists("lanes", weights, width, groups)
+
+
+def _aligned(weights: Floats, width: int) -> Packed:
+    padded = pad_units(weights, width)
+    groups = padded.reshape(len(padded), -1, width, weights.shape[2]).swapaxes(0, 1)
+    return _from_lists("aligned", weights, width, groups)
+
+
+def _from_lists(form: str, weights: Floats, width: int, groups: Floats) -> Packed:
+    """Packs (groups, V, W, C): per lane, the columns where any of the V gates has a weight."""
+    columns = -(-weights.shape[2] // width) * width
+    groups = np.pad(groups, ((0, 0), (0, 0), (0, 0), (0, columns - weights.shape[2])))
+    group, registers, column, taken = schedule((groups != 0).any(1), width)
+    counts = np.bincount(group, minlength=len(groups))
+    lane = np.arange(width)
+    values = groups[group[:, None], :, lane, column] * taken[..., None]  # (steps, W, V)
+    select = column % width + width * (column // width != registers[:, :1])
+    index = (registers * 4 * width).astype(np.int32)
+    return _finish(form, weights, width, counts, index, select.astype(np.uint8), values.swapaxes(1, 2))
+
+
+def schedule(keep: NDArray[np.bool_], width: int) -> tuple[NDArray[np.int64], ...]:
+    """Orders the entries of ``keep`` (groups, W, C) into steps that each read two registers of W columns.
+
+    Greedy: a step takes the two registers that serve the lanes with most left to do. Returns the steps' groups (steps,),
+    registers (steps, 2), columns (steps, W) and whether a lane has an entry there (steps, W), sorted by group.
+    """
+    n, lanes, columns = keep.shape
+    parts = keep.reshape(n, lanes, columns // width, width)
+    left = parts.sum(-1).astype(np.float32)  # (groups, W, registers)
+    order = np.argsort(~parts, axis=-1, kind="stable")  # the entries of a register first
+    done = np.zeros(left.shape, np.int64)
+    live = np.flatnonzero(left.any((1, 2)))
+    out: list[tuple[NDArray[Any], ...]] = []
+    while len(live):
+        a, b = _best_pair(left[live])
+        rows, lane = live[:, None], np.arange(lanes)
+        in_a, in_b = left[rows, lane, a[:, None]], left[rows, lane, b[:, None]]
+        register = np.where((in_b > in_a), b[:, None], a[:, None])
+        taken = np.maximum(in_a, in_b) > 0
+        position = np.minimum(done[rows, lane, register], width - 1)
+        column = register * width + order[rows, lane, register, position]
+        out.append((live, np.stack([a, b], 1), column, taken))
+        left[rows, lane, register] -= taken
+        done[rows, lane, register] += taken
+        live = live[left[live].any((1, 2))]
+    if not out:
+        empty = np.empty((0, lanes), np.int64)
+        return np.empty(0, np.int64), empty[:, :2], empty, empty.astype(bool)
+    group, registers, column, taken = (np.concatenate(p) for p in zip(*out, strict=True))
+    by_group = np.argsort(group, kind="stable")
+    return group[by_group], registers[by_group], column[by_group], taken[by_group]
+
+
+def _best_pair(left: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Per group, the two registers that together serve the lanes of most weight; a lane weighs the square of what it has left."""
+    serves = (left > 0).astype(np.float32)  # (groups, W, registers)
+    weighted = serves * left.sum(-1, keepdims=True) ** 2
+    single = weighted.sum(1)
+    if left.shape[2] <= _PAIR_LIMIT:
+        both = single[:, :, None] + single[:, None, :] - weighted.swapaxes(1, 2) @ serves
+        a, b = np.divmod(both.reshape(len(left), -1).argmax(1), left.shape[2])
+        return a, b
+    a = single.argmax(1)
+    served = serves[np.arange(len(left)), :, a]
+    return a, (single - (weighted * served[..., None]).sum(1)).argmax(1)

@@ -1,0 +1,220 @@
+"""Products ``z ← z + W x`` of a packed matrix with several input rows at once; see :mod:`jali.inference.packing`.
+
+A matrix is passed as the address of a table of int64 (:data:`MATRIX_FIELDS`), input rows as the address of a list of their
+addresses, gate sums as the address of the first row and the bytes between rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from jali.inference.packing import FORMATS, Packed
+from jali.inference.vector import (
+    at,
+    load_int,
+    load_vector,
+    multiply_add,
+    select_from_two,
+    splat_value,
+    vector,
+    width_of,
+)
+
+_F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_TILES, _LANES, _ALIGNED = range(len(FORMATS))
+MATRIX_FIELDS = ("format", "groups", "gates", "gate_bytes", "starts", "index", "select", "values")
+_FORMAT, _GROUPS, _GATES, _GATE_BYTES, _STARTS, _INDEX, _SELECT, _VALUES = (8 * k for k in range(len(MATRIX_FIELDS)))
+_ACCUMULATORS = 8  # two multiply-adds a cycle, each four cycles long
+
+
+def matrix_table(packed: Packed) -> NDArray[np.int64]:
+    """The table of one matrix; it holds addresses, so ``packed`` must outlive it."""
+    gate_bytes = 4 * packed.padded
+    arrays = (packed.starts, packed.index, packed.select, packed.values)
+    numbers = (FORMATS.index(packed.format), len(packed.starts) - 1, packed.values.shape[1], gate_bytes)
+    return np.array([*numbers, *(a.ctypes.data for a in arrays)], np.int64)
+
+
+def _const(value: int) -> ir.Constant:
+    return ir.Constant(_I64, value)
+
+
+def _offset(builder: Any, base: Any, index: Any, scale: int) -> Any:
+    return builder.add(base, builder.mul(index, _const(scale)))
+
+
+def _accumulate(builder: Any, slots: list[Any], position: int, a: Any, b: Any) -> None:
+    slot = slots[position]
+    builder.store(multiply_add(builder, a, b, builder.load(slot)), slot)
+
+
+def _steps(builder: Any, begin: Any, end: Any, unroll: int, body: Any) -> None:
+    """``body(k, copy)`` for k from begin to end, ``unroll`` copies at a time, the rest one by one."""
+    middle = begin
+    if unroll > 1:
+        whole = builder.and_(builder.sub(end, begin), _const(-unroll))
+        middle = builder.add(begin, whole)
+        with cgutils.for_range_slice(builder, begin, middle, _const(unroll), _I64, inc=True) as (k, _):
+            for copy in range(unroll):
+                body(builder.add(k, _const(copy)), copy)
+    with cgutils.for_range_slice(builder, middle, end, _const(1), _I64, inc=True) as (k, _):
+        body(k, 0)
+
+
+def _group_codegen(lanes: int, rows: int, gates: int, step: Any) -> Any:
+    """Code for one group: loads ``rows × gates`` sums, adds all steps, writes them back."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        begin, end, index, select, values, sources, z, row_bytes, gate_bytes = args[-9:]
+        unroll = max(1, _ACCUMULATORS // (rows * gates))
+        bases = [builder.load(at(builder, builder.add(sources, _const(8 * r)), _I64)) for r in range(rows)]
+        targets = [
+            builder.add(builder.add(z, builder.mul(row_bytes, _const(r))), builder.mul(gate_bytes, _const(g)))
+            for r in range(rows)
+            for g in range(gates)
+        ]
+        slots = [cgutils.alloca_once(builder, vector(lanes)) for _ in range(unroll * len(targets))]
+        for slot, target in zip(slots, targets, strict=False):
+            builder.store(load_vector(builder, target, lanes), slot)
+        for slot in slots[len(targets) :]:
+            builder.store(ir.Constant(vector(lanes), [0.0] * lanes), slot)
+        _steps(builder, begin, end, unroll, lambda k, copy: step(builder, k, copy, slots, bases, index, select, values))
+        for t, target in enumerate(targets):
+            total = builder.load(slots[t])
+            for copy in range(1, unroll):
+                total = builder.fadd(total, builder.load(slots[copy * len(targets) + t]))
+            builder.store(total, at(builder, target, vector(lanes)), align=1)
+        return context.get_dummy_value()
+
+    return codegen
+
+
+@intrinsic
+def _tile_group(
+    typingctx: Any, width: Any, rows: Any, begin: Any, end: Any, index: Any, select: Any, values: Any,
+    sources: Any, z: Any, row_bytes: Any, gate_bytes: Any,
+) -> Any:  # fmt: skip
+    """One group of ``tiles``: per step a column's weights times that column's input, for ``rows`` (a literal) input rows."""
+    if not isinstance(rows, types.IntegerLiteral):
+        return None
+    lanes, count = width.lanes, rows.literal_value
+
+    def step(builder: Any, k: Any, copy: int, slots: Any, bases: Any, index: Any, select: Any, values: Any) -> None:
+        column = builder.sext(builder.load(at(builder, _offset(builder, index, k, 4), _I32)), _I64)
+        weights = load_vector(builder, _offset(builder, values, k, 4 * lanes), lanes)
+        for r, base in enumerate(bases):
+            value = builder.load(at(builder, builder.add(base, column), _F32))
+            _accumulate(builder, slots, copy * len(bases) + r, weights, splat_value(builder, value, lanes))
+
+    return types.void(width, rows, *[types.int64] * 9), _group_codegen(lanes, count, 1, step)
+
+
+@intrinsic
+def _lane_group(
+    typingctx: Any, width: Any, rows: Any, gates: Any, begin: Any, end: Any, index: Any, select: Any, values: Any,
+    sources: Any, z: Any, row_bytes: Any, gate_bytes: Any,
+) -> Any:  # fmt: skip
+    """One group of ``lanes`` or ``aligned``: per step each lane's own input, times one weight per gate."""
+    if not (isinstance(rows, types.IntegerLiteral) and isinstance(gates, types.IntegerLiteral)):
+        return None
+    lanes, count, per_step = width.lanes, rows.literal_value, gates.literal_value
+
+    def step(builder: Any, k: Any, copy: int, slots: Any, bases: Any, index: Any, select: Any, values: Any) -> None:
+        pair = _offset(builder, index, k, 8)
+        first, second = (
+            builder.sext(builder.load(at(builder, builder.add(pair, _const(4 * j)), _I32)), _I64) for j in range(2)
+        )
+        choice = load_vector(builder, _offset(builder, select, k, lanes), lanes, ir.IntType(8))
+        where = _offset(builder, values, k, 4 * lanes * per_step)
+        weights = [load_vector(builder, builder.add(where, _const(4 * lanes * g)), lanes) for g in range(per_step)]
+        for r, base in enumerate(bases):
+            inputs = select_from_two(builder, builder.add(base, first), builder.add(base, second), choice, lanes)
+            for g in range(per_step):
+                _accumulate(builder, slots, (copy * len(bases) + r) * per_step + g, weights[g], inputs)
+
+    return types.void(width, rows, gates, *[types.int64] * 9), _group_codegen(lanes, count, per_step, step)
+
+
+@njit(nogil=True)
+def _tiles(width: Any, m: int, rows: int, sources: int, z: int, row_bytes: int) -> None:
+    starts, index, values = load_int(m + _STARTS), load_int(m + _INDEX), load_int(m + _VALUES)
+    group_bytes = width_of(width) * 4
+    done = 0
+    while done < rows:
+        take = 8 if rows - done >= 8 else 4 if rows - done >= 4 else 2 if rows - done >= 2 else 1
+        source, target = sources + 8 * done, z + row_bytes * done
+        for g in range(load_int(m + _GROUPS)):
+            begin, end = load_int(starts + 8 * g), load_int(starts + 8 * g + 8)
+            if take == 8:
+                _tile_group(width, 8, begin, end, index, 0, values, source, target, row_bytes, 0)
+            elif take == 4:
+                _tile_group(width, 4, begin, end, index, 0, values, source, target, row_bytes, 0)
+            elif take == 2:
+                _tile_group(width, 2, begin, end, index, 0, values, source, target, row_bytes, 0)
+            else:
+                _tile_group(width, 1, begin, end, index, 0, values, source, target, row_bytes, 0)
+            target += group_bytes
+        done += take
+
+
+@njit(nogil=True)
+def _lanes(width: Any, m: int, rows: int, sources: int, z: int, row_bytes: int) -> None:
+    starts, index = load_int(m + _STARTS), load_int(m + _INDEX)
+    select, values = load_int(m + _SELECT), load_int(m + _VALUES)
+    group_bytes = width_of(width) * 4
+    done = 0
+    while done < rows:
+        take = 4 if rows - done >= 4 else 1
+        source, target = sources + 8 * done, z + row_bytes * done
+        for g in range(load_int(m + _GROUPS)):
+            begin, end = load_int(starts + 8 * g), load_int(starts + 8 * g + 8)
+            if take == 4:
+                _lane_group(width, 4, 1, begin, end, index, select, values, source, target, row_bytes, 0)
+            else:
+                _lane_group(width, 1, 1, begin, end, index, select, values, source, target, row_bytes, 0)
+            target += group_bytes
+        done += take
+
+
+@njit(nogil=True)
+def _aligned(width: Any, m: int, rows: int, sources: int, z: int, row_bytes: int) -> None:
+    starts, index = load_int(m + _STARTS), load_int(m + _INDEX)
+    select, values = load_int(m + _SELECT), load_int(m + _VALUES)
+    gates, gate_bytes = load_int(m + _GATES), load_int(m + _GATE_BYTES)
+    group_bytes = width_of(width) * 4
+    done = 0
+    while done < rows:
+        take = 4 if rows - done >= 4 else 1
+        source, target = sources + 8 * done, z + row_bytes * done
+        for g in range(load_int(m + _GROUPS)):
+            begin, end = load_int(starts + 8 * g), load_int(starts + 8 * g + 8)
+            if gates == 4:
+                if take == 4:
+                    _lane_group(width, 4, 4, begin, end, index, select, values, source, target, row_bytes, gate_bytes)
+                else:
+                    _lane_group(width, 1, 4, begin, end, index, select, values, source, target, row_bytes, gate_bytes)
+            elif take == 4:
+                _lane_group(width, 4, 3, begin, end, index, select, values, source, target, row_bytes, gate_bytes)
+            else:
+                _lane_group(width, 1, 3, begin, end, index, select, values, source, target, row_bytes, gate_bytes)
+            target += group_bytes
+        done += take
+
+
+@njit(nogil=True)
+def product(width: Any, m: int, rows: int, sources: int, z: int, row_bytes: int) -> None:
+    """Adds the matrix at table ``m`` times each of ``rows`` inputs to the rows of gate sums at ``z``."""
+    form = load_int(m + _FORMAT)
+    if form == _TILES:
+        _tiles(width, m, rows, sources, z, row_bytes)
+    elif form == _LANES:
+        _lanes(width, m, rows, sources, z, row_bytes)
+    else:
+        _aligned(width, m, rows, sources, z, row_bytes)
