@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jali.costs import cost as cost
     from jali.criterion import criteria as criteria
     from jali.errors import JaliError as JaliError
+    from jali.inference.accelerate import accelerate as accelerate
     from jali.inference.onnx_export import export_onnx as export_onnx
     from jali.plans import Budget as Budget
     from jali.plans import Plan as Plan
@@ -35,6 +36,7 @@ _HOME = {
     "JaliError": "errors",
     "Plan": "plans",
     "Result": "api",
+    "accelerate": "inference.accelerate",
     "compact": "surgery.compact",
     "cost": "costs",
     "criteria": "criterion",

@@ -29,12 +29,14 @@ from jali.batches import Batch, example, run, tensors_in
 from jali.errors import FileError, ModelError
 from jali.files import atomic_write
 from jali.flow.trace import symbolic_graph
+from jali.inference.fast_layers import FastLayers
 from jali.plain import parse_json
 from jali.plans import Plan
 from jali.site import kind_of
 from jali.surgery.compact import OPAQUE
 
 SCHEMA, FILE, KEY = 1, "model.safetensors", "jali"
+LEAVES = (*OPAQUE, FastLayers)  # stored whole: tracing does not look into them
 
 
 def save(
@@ -135,13 +137,13 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _body(model: nn.Module, tensors: Mapping[str, Tensor], example_inputs: Any) -> dict[str, Any]:
-    if kind_of(model) is not None or isinstance(model, OPAQUE):
+    if kind_of(model) is not None or isinstance(model, LEAVES):
         return {"kind": "layer", "layer": describe(model)}
     reason = "no example inputs were given"
     if example_inputs is not None:
         batch = example(example_inputs)
         try:
-            graph = symbolic_graph(copy.copy(model), batch.args, dict(batch.kwargs), OPAQUE)
+            graph = symbolic_graph(copy.copy(model), batch.args, dict(batch.kwargs), LEAVES)
             body = {"kind": "graph", "graph": to_data(model, graph)}
             if _same_outputs(model, _stored(body, tensors), tensors, batch):
                 return body
@@ -152,7 +154,7 @@ def _body(model: nn.Module, tensors: Mapping[str, Tensor], example_inputs: Any) 
             reason = str(error)
         except Exception as error:  # torch.fx runs the user's forward on proxies: anything can come out of it
             reason = f"torch.fx cannot trace it ({type(error).__name__}: {error})"
-    paths = [path for path, module in model.named_modules() if isinstance(module, OPAQUE) or kind_of(module)]
+    paths = [path for path, module in model.named_modules() if isinstance(module, LEAVES) or kind_of(module)]
     outer = [path for path in paths if not any(path.startswith(f"{other}.") for other in paths)]
     return {"kind": "modules", "modules": replaced_modules(outer, model), "reason": reason}
 

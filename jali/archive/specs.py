@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from jali.errors import FileError, ModelError
+from jali.inference.fast_layers import Choice, FastLayers
 from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers, Widen
 
 PLAIN: dict[str, type[nn.Module]] = {
@@ -69,6 +71,9 @@ def describe(module: nn.Module) -> dict[str, Any]:
         return {
             "type": "FullWidthLinear", "inner": describe(module.inner), "keep": keep, "out_features": size, "output": output
         }  # fmt: skip
+    if isinstance(module, FastLayers):
+        chosen = [dataclasses.asdict(choice) for choice in module.choices]
+        return {"type": "FastLayers", "layer": describe(module.plain()), "choices": chosen}
     name = type(module).__name__
     if PLAIN.get(name) is not type(module):
         raise NotStorable(f"a {type(module).__module__}.{name} cannot be stored as data")
@@ -87,7 +92,16 @@ def construct(spec: Mapping[str, Any], limit: int) -> nn.Module:
             if kind in _BUILDERS:
                 return _BUILDERS[kind](spec, limit)
             return PLAIN[kind](**_checked(spec["options"]))
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError, OverflowError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        ModelError,
+    ) as error:
         raise FileError(f"the stored module {_brief(spec)} cannot be built ({_brief(error)})") from None
 
 
@@ -198,9 +212,14 @@ def _full_width_linear(spec: Mapping[str, Any], limit: int) -> nn.Module:
     return module
 
 
+def _fast_layers(spec: Mapping[str, Any], limit: int) -> nn.Module:
+    return FastLayers.of(construct(spec["layer"], limit), [Choice(**choice) for choice in spec["choices"]])  # type: ignore[arg-type]
+
+
 _BUILDERS: dict[str, Callable[[Mapping[str, Any], int], nn.Module]] = {
     "UnevenLayers": _uneven,
     "FullWidth": _full_width,
     "FullWidthCell": _full_width_cell,
     "FullWidthLinear": _full_width_linear,
+    "FastLayers": _fast_layers,
 }

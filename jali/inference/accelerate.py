@@ -1,0 +1,152 @@
+"""``jali.accelerate``: the same model for inference, every recurrent layer on the kernel that is fastest for it."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from jali.batches import example, run, tensors_in
+from jali.capture import inputs_of
+from jali.errors import JaliError, ModelError
+from jali.inference.fast_layers import ENGINES, Choice, FastLayers
+from jali.site import kind_of
+
+ROUNDS, PATIENCE = 7, 0.5  # of timing: this many, but no new one after so many seconds once there are three
+STEPS = 100  # of the sequences that are timed, at most
+TOLERANCE = 1e-4  # relative; more than rounding can explain
+
+
+def accelerate(
+    model: nn.Module, example_inputs: Any, *, engine: str | None = None, batch_sizes: Sequence[int] | None = None
+) -> nn.Module:
+    """A copy of ``model`` for inference on the CPU in which every ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` runs at its fastest.
+
+    Each layer is timed on the spot, with PyTorch's own kernel ("torch") and with ours ("gemm": input products by PyTorch,
+    the recurrence by ours; "kernels": both by ours, for sparse input weights), at ``batch_sizes`` (by default that of
+    ``example_inputs``), and the fastest is taken; a run on another number of sequences takes the choice for the nearest
+    size. ``engine`` names one and skips the timing. ``print`` of the result says what was chosen, why, and how many bytes
+    of weights a step reads. Zeros in the weights are skipped exactly: outputs differ from PyTorch's by rounding only.
+
+    Layers that no kernel fits (projections, other types than float32) and cells stay with PyTorch. Inputs on a GPU, or of
+    other types, run on PyTorch's layer as well. The parameters keep their names, so ``state_dict`` fits the model and the
+    copy; the copy cannot be trained.
+
+    Raises :class:`ModelError` for a model in training mode, without recurrent layers, or with weights that are computed
+    from others, :class:`DataError` for inputs that do not fit.
+    """
+    if engine is not None and engine not in ENGINES:
+        raise ModelError(f"engine {engine!r} is unknown; it is one of {', '.join(ENGINES)}, or None to measure")
+    if batch_sizes is not None and (not batch_sizes or any(not isinstance(b, int) or b < 1 for b in batch_sizes)):
+        raise ModelError(f"batch_sizes={batch_sizes!r} is not a list of whole numbers from 1; give e.g. [1, 64]")
+    if model.training:
+        raise ModelError("the model is in training mode; call model.eval() first")
+    fast = copy.deepcopy(model)
+    for path, module in list(fast.named_modules()):
+        if isinstance(module, FastLayers):
+            fast = _replaced(fast, path, module.plain())
+    paths = [path for path, module in fast.named_modules() if isinstance(module, nn.RNNBase) and kind_of(module)]
+    if not paths:
+        raise ModelError(f"{type(model).__name__} has no nn.LSTM, nn.GRU or nn.RNN with PyTorch's own forward")
+    batch = example(example_inputs)
+    calls = inputs_of(fast, paths, [batch])
+    with torch.no_grad():
+        want = run(fast, batch)
+    for path in paths:
+        layer = fast.get_submodule(path)
+        choices = _choices(layer, calls[path], engine, batch_sizes)  # type: ignore[arg-type]
+        fast = _replaced(fast, path, FastLayers.of(layer, choices))  # type: ignore[arg-type]
+    with torch.no_grad():
+        _check(want, run(fast, batch))
+    return fast
+
+
+def _replaced(model: nn.Module, path: str, new: nn.Module) -> nn.Module:
+    """``model`` with the module at ``path``, under every name that it has, replaced."""
+    old = model.get_submodule(path)
+    if not path:
+        return new
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if module is old:
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, new)
+    return model
+
+
+def _choices(
+    layer: nn.RNNBase, calls: Sequence[tuple[Any, ...]], engine: str | None, batch_sizes: Sequence[int] | None
+) -> list[Choice]:
+    sizes = (
+        sorted({_size(layer, call)[0] for call in calls} or {1}) if batch_sizes is None else sorted(set(batch_sizes))
+    )
+    reason = _unfit(layer)
+    if reason:
+        return [Choice(sizes[0], "torch", {}, reason)]
+    if engine is not None:
+        return [Choice(size, engine, {}) for size in sizes]
+    steps = min(max((_size(layer, call)[1] for call in calls), default=STEPS), STEPS)
+    return [_measured(layer, size, steps) for size in sizes]
+
+
+def _unfit(layer: nn.RNNBase) -> str:
+    """Why no kernel of ours can run the layer; empty if one can."""
+    if layer.proj_size:
+        return "projections have no kernel"
+    if layer.weight_ih_l0.dtype != torch.float32:
+        return f"the kernels take float32, the weights are {str(layer.weight_ih_l0.dtype).removeprefix('torch.')}"
+    return ""
+
+
+def _size(layer: nn.RNNBase, call: tuple[Any, ...]) -> tuple[int, int]:
+    """Sequences and steps of a captured call."""
+    args, kwargs = call
+    x = args[0] if args else kwargs["input"]
+    if isinstance(x, PackedSequence):
+        return int(x.batch_sizes[0]), len(x.batch_sizes)
+    if x.dim() == 2:
+        return 1, len(x)
+    return (x.shape[0], x.shape[1]) if layer.batch_first else (x.shape[1], x.shape[0])
+
+
+def _measured(layer: nn.RNNBase, size: int, steps: int) -> Choice:
+    """Every engine on the same random sequences, in turn; the one with the smallest median."""
+    shape = (size, steps) if layer.batch_first else (steps, size)
+    x = torch.randn(*shape, layer.input_size, generator=torch.Generator().manual_seed(0))
+    candidates: dict[str, Callable[[Tensor], Any]] = {"torch": layer}
+    for name in ENGINES[1:]:
+        candidates[name] = FastLayers.of(layer, [Choice(size, name, {})])
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    with torch.no_grad():
+        for candidate in candidates.values():
+            candidate(x)  # packs, compiles, and warms the caches
+        began = time.perf_counter()
+        for done in range(ROUNDS):
+            if done >= 3 and time.perf_counter() - began > PATIENCE:
+                break
+            for name, candidate in candidates.items():
+                start = time.perf_counter()
+                candidate(x)
+                times[name].append(time.perf_counter() - start)
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    return Choice(size, min(seconds, key=lambda name: seconds[name]), seconds)
+
+
+def _check(want: Any, got: Any) -> None:
+    """A last look: outputs on the example inputs are the model's own, up to rounding."""
+    for a, b in zip(tensors_in(want), tensors_in(got), strict=True):
+        if a.is_floating_point() and a.shape == b.shape:
+            error = (a - b).abs().nan_to_num().max() if a.numel() else a.new_zeros(())
+            if float(error) <= TOLERANCE * max(1.0, float(a.abs().nan_to_num().max()) if a.numel() else 1.0):
+                continue
+        elif torch.equal(a, b):
+            continue
+        raise JaliError(
+            "the accelerated model does not give the model's outputs on the example inputs; it may depend on chance. "
+            "Use engine='torch' for this model"
+        )

@@ -1,0 +1,283 @@
+"""Recurrent layers for inference: PyTorch's own, called in the same way, on the fastest kernel that was measured for them."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from jali.errors import DataError, ModelError
+from jali.site import kind_of
+from jali.view import layer_views
+
+ENGINES = ("torch", "gemm", "kernels")
+_HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs a layer on about ``batch`` sequences, and why.
+
+    ``engine`` is "torch" (PyTorch's own), "gemm" (input products by PyTorch, the recurrence by the kernels) or "kernels"
+    (both by the kernels). ``seconds``: what was measured for each, empty if the engine was asked for. ``reason``: why no
+    other was tried, or empty.
+    """
+
+    batch: int
+    engine: str
+    seconds: Mapping[str, float]
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.batch, int) and not isinstance(self.batch, bool) and self.batch >= 1
+        times = isinstance(self.seconds, Mapping) and all(
+            name in ENGINES and isinstance(s, float) and 0 <= s < math.inf for name, s in self.seconds.items()
+        )
+        if not whole or self.engine not in ENGINES or not times or not isinstance(self.reason, str):
+            raise ModelError(
+                f"choice of {self.engine!r} for batch {self.batch!r} (seconds {self.seconds!r}) makes no sense; a batch is "
+                f"a whole number from 1, an engine one of {', '.join(ENGINES)}"
+            )
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in sorted(self.seconds.items(), key=lambda p: p[1]))
+        why = self.reason or (f"measured: {times}" if times else "as asked for")
+        return f"batch {self.batch}: {self.engine} ({why})"
+
+
+class FastLayers:
+    """What the fast layers share. Parameters and state_dict are those of the PyTorch layer; nothing is trained here.
+
+    The packed weights are made when they are first needed and again when a parameter has changed; copies share none.
+    """
+
+    choices: tuple[Choice, ...]
+
+    @staticmethod
+    def of(layer: nn.RNNBase, choices: Sequence[Choice]) -> nn.RNNBase:
+        """``layer`` (a plain ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``) with a choice for one or more batch sizes.
+
+        Shares the parameters of ``layer``. :class:`ModelError` for anything else.
+        """
+        kind = kind_of(layer)
+        if kind not in FAST or not isinstance(layer, nn.RNNBase):
+            raise ModelError(f"a {type(layer).__name__} is no nn.LSTM, nn.GRU or nn.RNN with PyTorch's own forward")
+        if not choices:
+            raise ModelError("no choice of an engine was given; give one for at least one batch size")
+        fast = _like(layer, FAST[kind])
+        fast.choices = tuple(sorted(choices, key=lambda choice: choice.batch))  # type: ignore[assignment]
+        for name in _HOOKS:
+            getattr(fast, name).update(getattr(layer, name))
+        return fast.requires_grad_(False).eval()
+
+    def plain(self) -> nn.RNNBase:
+        """The PyTorch layer with the same parameters."""
+        return _like(self, PLAIN[type(self)])  # type: ignore[arg-type]
+
+    def choice(self, batch: int) -> Choice:
+        """The choice whose batch size is nearest, by ratio."""
+        return min(self.choices, key=lambda c: abs(math.log(c.batch / max(batch, 1))))
+
+    def packed(self, engine: str, batch: int) -> list[list[Any]]:
+        """``[layer][direction]``: the packed weights of an engine other than "torch", for about ``batch`` sequences."""
+        version = tuple((id(p), p._version) for p in self.parameters())  # type: ignore[attr-defined]
+        with _LOCK:
+            kept: dict[Any, Any] = self.__dict__.setdefault("_packed", {})
+            if kept.get("version") != version:
+                kept.clear()
+                kept["version"] = version
+            if (engine, batch) not in kept:
+                kept[engine, batch] = self._pack(engine, batch)
+            rows: list[list[Any]] = kept[engine, batch]
+            return rows
+
+    def _pack(self, engine: str, batch: int) -> list[list[Any]]:
+        from jali.inference.direction import Direction, cell_of  # numba is imported when the first layer is packed
+
+        plain = self.plain()
+        nonlinearity = getattr(plain, "nonlinearity", "tanh")
+        return [
+            [Direction(view, cell_of(view, nonlinearity), dense=engine == "gemm", batch=batch) for view in row]
+            for row in layer_views(plain)
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the packed weights, which hold addresses."""
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        """As the PyTorch layer's, without gradients; :class:`ModelError` in training mode, :class:`DataError` for bad shapes."""
+        module: nn.RNNBase = self  # type: ignore[assignment]
+        if module.training:
+            raise ModelError(
+                "an accelerated layer cannot train; call model.eval(), or train the model it was made from"
+            )
+        data = input.data if isinstance(input, PackedSequence) else input
+        with torch.no_grad():
+            choice = self.choice(_batch_of(input, module.batch_first))
+            usual = (
+                data.dtype == torch.float32 and data.device.type == "cpu" and module.weight_ih_l0.device.type == "cpu"
+            )
+            if choice.engine == "torch" or not usual or 0 in data.shape:
+                return super().forward(input, hx)  # type: ignore[misc]
+            return _run(module, self.packed(choice.engine, choice.batch), input, hx)
+
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """One step of a stream: x (I,) or (B, I) → the last layer's output (H,) or (B, H), and the next state.
+
+        ``state`` is None or what the step before returned: h (layers, B, H), with an LSTM ``(h, c)``; it is not changed.
+        Always on the kernels, but for projections. :class:`ModelError` for a bidirectional layer or one in training mode.
+        """
+        module: nn.RNNBase = self  # type: ignore[assignment]
+        if module.training or module.bidirectional or module.proj_size:
+            why = (
+                "is in training mode"
+                if module.training
+                else "is bidirectional"
+                if module.bidirectional
+                else "is projected"
+            )
+            raise ModelError(f"a layer that {why} has no step(); call it with the whole sequence")
+        if x.shape[-1] != module.input_size or x.dtype != torch.float32 or x.dim() > 2 or not x.is_contiguous():
+            raise DataError(
+                f"a step of {x.dtype} {tuple(x.shape)}; give contiguous float32 of shape ({module.input_size},) or "
+                f"(B, {module.input_size})"
+            )
+        batch, lstm = (len(x) if x.dim() == 2 else 1), isinstance(module, nn.LSTM)
+        shape = (module.num_layers, batch, module.hidden_size)
+        h, c = (state if lstm else (state, None)) if state is not None else (None, None)
+        for given in (h, c):
+            if given is not None and tuple(given.shape) != shape:
+                raise DataError(f"a state of shape {tuple(given.shape)}; it must be {shape}, as step() returned it")
+        h = torch.zeros(shape) if h is None else h.clone()
+        c = (torch.zeros(shape) if c is None else c.clone()) if lstm else None
+        out, source, size = torch.empty(shape), x.data_ptr(), 4 * batch * module.hidden_size
+        for k, (direction,) in enumerate(self.packed("kernels", batch)):
+            target = out.data_ptr() + k * size
+            direction.step(source, target, h.data_ptr() + k * size, 0 if c is None else c.data_ptr() + k * size, batch)
+            source = target
+        return (out[-1] if x.dim() == 2 else out[-1, 0]), (h if c is None else (h, c))
+
+    def extra_repr(self) -> str:
+        lines = [super().extra_repr()]  # type: ignore[misc]
+        for choice in self.choices:
+            lines.append(str(choice))
+            if choice.engine != "torch":
+                for depth, row in enumerate(self.packed(choice.engine, choice.batch)):
+                    for reverse, one in enumerate(row):
+                        name = f"l{depth}" + (".reverse" if reverse else "")
+                        lines.append(f"  {name}: {one}, reads {one.bytes:,} bytes per step")
+        return "\n".join(lines)
+
+
+class FastRNN(FastLayers, nn.RNN):
+    """An ``nn.RNN`` for inference; made by :func:`jali.accelerate`."""
+
+
+class FastGRU(FastLayers, nn.GRU):
+    """An ``nn.GRU`` for inference; made by :func:`jali.accelerate`."""
+
+
+class FastLSTM(FastLayers, nn.LSTM):
+    """An ``nn.LSTM`` for inference; made by :func:`jali.accelerate`."""
+
+
+FAST: dict[str | None, type[nn.RNNBase]] = {"RNN": FastRNN, "GRU": FastGRU, "LSTM": FastLSTM}
+PLAIN: dict[type, type[nn.RNNBase]] = {FastRNN: nn.RNN, FastGRU: nn.GRU, FastLSTM: nn.LSTM}
+_LOCK = threading.Lock()  # packing and the first compilation are done once
+
+
+def _like(layer: nn.RNNBase, cls: type[nn.RNNBase]) -> nn.RNNBase:
+    """A ``cls`` with the options and the very parameters of ``layer``."""
+    options: dict[str, Any] = {
+        name: getattr(layer, name) for name in ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
+    }
+    if isinstance(layer, nn.RNN):
+        options["nonlinearity"] = layer.nonlinearity
+    elif layer.proj_size:
+        options["proj_size"] = layer.proj_size
+    with torch.device("meta"):
+        made = cls(layer.input_size, layer.hidden_size, **options)  # type: ignore[arg-type]
+    for name, parameter in layer._parameters.items():
+        made.register_parameter(name, parameter)
+    made._init_flat_weights()
+    return made.train(layer.training)
+
+
+def _batch_of(input: Any, batch_first: bool) -> int:
+    if isinstance(input, PackedSequence):
+        return int(input.batch_sizes[0])
+    return 1 if input.dim() == 2 else int(input.shape[0 if batch_first else 1])
+
+
+def _run(module: nn.RNNBase, rows: list[list[Any]], input: Any, hx: Any) -> tuple[Any, Any]:
+    """The whole layer on packed weights; shapes as PyTorch takes and gives them."""
+    packed = input if isinstance(input, PackedSequence) else None
+    sizes = None if packed is None else packed.batch_sizes
+    x = input if packed is None else packed.data
+    unbatched = packed is None and x.dim() == 2
+    if packed is None:
+        x = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if module.batch_first else x
+    _check_input(module, x, packed is not None)
+    batch = x.shape[1] if sizes is None else int(sizes[0])
+    h, c = _states(module, hx, batch, unbatched, None if packed is None else packed.sorted_indices)
+    width, slot = module.hidden_size, 0
+    for row in rows:
+        x = x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+        out = _empty_like(x, len(row) * width, module.batch_first and packed is None and not unbatched)
+        for d, direction in enumerate(row):
+            direction.run(x, out[..., d * width : (d + 1) * width], h[slot], None if c is None else c[slot], sizes)
+            slot += 1
+        x = out
+    if packed is not None:
+        back = packed.unsorted_indices
+        states = [s if s is None or back is None else s.index_select(1, back) for s in (h, c)]
+        return packed._replace(data=x), states[0] if c is None else tuple(states)
+    if unbatched:
+        x, h, c = x.squeeze(1), h.squeeze(1), None if c is None else c.squeeze(1)
+    elif module.batch_first:
+        x = x.transpose(0, 1)
+    return x, h if c is None else (h, c)
+
+
+def _empty_like(x: Tensor, width: int, batch_first: bool) -> Tensor:
+    """Room for outputs of the rows of x, in memory as the caller sees them."""
+    if batch_first:
+        return x.new_empty(x.shape[1], x.shape[0], width).transpose(0, 1)
+    return x.new_empty(*x.shape[:-1], width)
+
+
+def _check_input(module: nn.RNNBase, x: Tensor, packed: bool) -> None:
+    if x.dim() != (2 if packed else 3):
+        raise DataError(f"the input has {x.dim()} axes; it must be (T, I), (T, B, I) or, with batch_first, (B, T, I)")
+    if x.shape[-1] != module.input_size:
+        raise DataError(f"the input has {x.shape[-1]} features, the layer reads {module.input_size}")
+
+
+def _states(
+    module: nn.RNNBase, hx: Any, batch: int, unbatched: bool, order: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Fresh initial states (slots, B, H), which the run turns into the final ones; c is None but for an LSTM."""
+    slots = module.num_layers * (2 if module.bidirectional else 1)
+    shape = (slots, batch, module.hidden_size)
+    lstm = isinstance(module, nn.LSTM)
+    if hx is None:
+        return torch.zeros(shape), torch.zeros(shape) if lstm else None
+    if lstm != isinstance(hx, tuple | list):
+        raise DataError(
+            f"an initial state of a {'LSTM' if lstm else type(module).__name__} is {'a pair (h, c)' if lstm else 'a tensor'}"
+        )
+    states = [state.unsqueeze(1) if unbatched else state for state in (hx if lstm else (hx,))]
+    for state in states:
+        if tuple(state.shape) != shape or state.dtype != torch.float32:
+            raise DataError(f"an initial state is {state.dtype} {tuple(state.shape)}; it must be float32 {shape}")
+    if order is not None:
+        states = [state.index_select(1, order) for state in states]
+    fresh = [state.contiguous().clone() for state in states]
+    return fresh[0], fresh[1] if lstm else None

@@ -1,0 +1,342 @@
+"""Accelerated models compute what PyTorch computes, however they are called, and say what runs them."""
+
+import copy
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+import jali
+from jali.batches import tensors_in
+from jali.errors import DataError, JaliError, ModelError
+from jali.inference.accelerate import _measured
+from jali.inference.fast_layers import ENGINES, Choice, FastLayers
+from jali.plans import Budget, Plan, SitePlan
+from jali.site import sites
+from tests.strategies_models import forms, layers, plans
+
+OURS = ENGINES[1:]
+
+
+def agree(got, want, tolerance=2e-6):
+    pairs = list(zip(tensors_in(got), tensors_in(want), strict=True))
+    assert pairs
+    for a, b in pairs:
+        assert a.shape == b.shape
+        a, b = a.detach(), b.detach()
+        assert float((a - b).abs().max()) <= tolerance * max(1.0, float(b.abs().max()))
+
+
+@settings(max_examples=200)
+@given(layer=layers(dtypes=(torch.float32,), projections=False), form=forms, engine=st.sampled_from(OURS))
+def test_every_kind_of_call_agrees_with_pytorch(layer, form, engine):
+    """Cell, depth, direction, bias, layout, packed or not, given states or not; also the types of what comes out."""
+    args = form.arguments(layer)
+    fast, want = jali.accelerate(layer, args, engine=engine), layer(*args)
+    got = fast(*args)
+    agree(got, want)
+    assert isinstance(got[0], PackedSequence) == isinstance(want[0], PackedSequence)
+    if isinstance(want[0], PackedSequence):
+        assert torch.equal(got[0].batch_sizes, want[0].batch_sizes)
+        agree(torch.nn.utils.rnn.pad_packed_sequence(got[0]), torch.nn.utils.rnn.pad_packed_sequence(want[0]))
+
+
+@pytest.mark.parametrize("pattern", ["weight", "gate-aligned", "block:16x1", "3:32"])
+@pytest.mark.parametrize("hidden", [16, 37, 96])
+@pytest.mark.parametrize("batch", [1, 5, 33])
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])
+def test_patterns_are_exact_at_widths_that_no_vector_divides(cls, batch, hidden, pattern):
+    torch.manual_seed(0)
+    layer = cls(29, hidden, num_layers=2, bidirectional=True).eval()
+    masked = jali.mask(layer, jali.plan(layer, "magnitude", None if pattern == "3:32" else 0.8, pattern=pattern))
+    x = torch.randn(6, batch, 29)
+    for engine in OURS:
+        agree(jali.accelerate(masked, x, engine=engine)(x), masked(x))
+
+
+def half(model):
+    planned = [
+        SitePlan(s.name, s.kind, s.size, tuple(range(0, s.size, 2 + k % 2)), (0.0,) * s.size)
+        for k, s in enumerate(sites(model))
+    ]
+    return Plan("unit", "x", Budget(0.5), tuple(planned))
+
+
+@settings(max_examples=60)
+@given(data=st.data(), layer=layers(dtypes=(torch.float32,), projections=False), form=forms)
+def test_masked_compacted_and_accelerated_are_one(data, layer, form):
+    plan, args = data.draw(plans(layer)), form.arguments(layer)
+    masked, small = jali.mask(layer, plan), jali.compact(layer, plan, args)
+    want = masked(*args)
+    for model in (masked, small):
+        for engine in OURS:
+            agree(jali.accelerate(model, args, engine=engine)(*args), want)
+
+
+class Tagger(nn.Module):
+    def __init__(self, cls=nn.LSTM):
+        super().__init__()
+        self.low = cls(5, 12, batch_first=True, bidirectional=True)
+        self.high, self.head = nn.GRU(24, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.high(self.low(x)[0])[0][:, -1])
+
+
+@pytest.fixture
+def tagger():
+    torch.manual_seed(0)
+    return Tagger().eval()
+
+
+def test_a_folded_model_of_unequal_widths_is_accelerated_whole(tagger):
+    x = torch.randn(30, 7, 5)
+    folded = jali.compact(tagger, half(tagger), x, fold=x)
+    fast = jali.accelerate(folded, x, engine="kernels")
+    agree(fast(x), folded(x))
+    assert sum(isinstance(module, FastLayers) for module in fast.modules()) >= 3
+
+
+def test_the_model_itself_is_not_touched(tagger):
+    x = torch.randn(2, 7, 5)
+    before = {name: value.clone() for name, value in tagger.state_dict().items()}
+    jali.accelerate(tagger, x, engine="kernels")
+    assert type(tagger.low) is nn.LSTM
+    assert all(torch.equal(before[name], value) for name, value in tagger.state_dict().items())
+    assert all(parameter.requires_grad for parameter in tagger.parameters())
+
+
+def test_the_state_dict_fits_both_ways_and_new_weights_count(tagger):
+    x, other = torch.randn(2, 7, 5), Tagger().eval()
+    fast = jali.accelerate(tagger, x, engine="kernels")
+    assert list(fast.state_dict()) == list(tagger.state_dict())
+    fast(x)
+    fast.load_state_dict(other.state_dict())
+    agree(fast(x), other(x))
+    with torch.no_grad():
+        fast.low.weight_hh_l0.mul_(2.0)
+        other.low.weight_hh_l0.mul_(2.0)
+    agree(fast(x), other(x))
+
+
+def test_copies_share_nothing(tagger):
+    x = torch.randn(2, 7, 5)
+    fast = jali.accelerate(tagger, x, engine="kernels")
+    want = fast(x)
+    twin = copy.deepcopy(fast)
+    with torch.no_grad():
+        fast.low.weight_ih_l0.zero_()
+    fast(x)
+    del fast
+    assert torch.equal(twin(x), want)
+    agree(twin(x), tagger(x))
+
+
+def test_accelerating_twice_starts_anew(tagger):
+    x = torch.randn(2, 7, 5)
+    fast = jali.accelerate(jali.accelerate(tagger, x, engine="kernels"), x, engine="gemm")
+    assert [c.engine for c in fast.low.choices] == ["gemm"]
+    agree(fast(x), tagger(x))
+
+
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_a_stream_is_the_sequence(cls, batch):
+    torch.manual_seed(0)
+    layer = cls(5, 19, num_layers=2).eval()
+    fast = jali.accelerate(layer, torch.randn(4, 1, 5), engine="gemm")
+    x = torch.randn(6, 5) if batch is None else torch.randn(6, batch, 5)
+    want, final = layer(x)
+    state, outputs = None, []
+    for step in x:
+        before = copy.deepcopy(state)
+        y, new = fast.step(step, state)
+        assert all(torch.equal(a, b) for a, b in zip(tensors_in(before), tensors_in(state), strict=True))
+        outputs.append(y)
+        state = new
+    agree(torch.stack(outputs), want)
+    for got, expected in zip(tensors_in(state), tensors_in(final), strict=True):
+        agree(got.reshape(expected.shape), expected)
+
+
+def test_threads_share_one_layer(tagger):
+    xs = [torch.randn(1 + k % 3, 9, 5) for k in range(8)]
+    fast = jali.accelerate(tagger, xs[0], engine="kernels")
+    found = {}
+
+    def work(k):
+        found[k] = [fast(xs[k]) for _ in range(20)]
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(len(xs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, x in enumerate(xs):
+        for got in found[k]:
+            agree(got, tagger(x))
+
+
+def test_sequences_are_shared_out_to_threads(tagger):
+    x, threads = torch.randn(19, 9, 5), torch.get_num_threads()
+    fast = jali.accelerate(tagger, x, engine="gemm")
+    try:
+        torch.set_num_threads(3)
+        several = fast(x)
+        torch.set_num_threads(1)
+        agree(several, fast(x), 1e-6)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_long_sequences_go_in_pieces(monkeypatch):
+    """Input products are made for some steps at a time, in the order in which a direction runs."""
+    import jali.inference.direction as direction
+
+    monkeypatch.setattr(direction, "SUMS", 2048)
+    torch.manual_seed(0)
+    layer = nn.LSTM(5, 19, bidirectional=True).eval()
+    x, states = torch.randn(23, 3, 5), (torch.randn(2, 3, 19), torch.randn(2, 3, 19))
+    agree(jali.accelerate(layer, x, engine="gemm")(x, states), layer(x, states))
+
+
+@pytest.mark.parametrize("engine", OURS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_comes_out_where_pytorch_lets_it(engine, bad):
+    torch.manual_seed(0)
+    layer = nn.GRU(5, 9, batch_first=True).eval()
+    x = torch.randn(3, 6, 5)
+    x[1, 2, 3] = bad
+    got, want = jali.accelerate(layer, torch.randn(3, 6, 5), engine=engine)(x)[0], layer(x)[0]
+    assert torch.equal(got.isnan(), want.isnan())
+    assert not got[[0, 2]].isnan().any()
+    agree(got.nan_to_num(), want.nan_to_num())
+
+
+def test_what_no_kernel_fits_stays_with_pytorch_and_says_why():
+    x = torch.randn(4, 2, 5)
+    projected, double = nn.LSTM(5, 9, proj_size=3).eval(), nn.GRU(5, 9, dtype=torch.float64).eval()
+    fast = jali.accelerate(projected, x)
+    assert "projections have no kernel" in str(fast)
+    assert torch.equal(fast(x)[0], projected(x)[0])
+    fast = jali.accelerate(double, x.double())
+    assert "float64" in str(fast)
+    assert torch.equal(fast(x.double())[0], double(x.double())[0])
+
+
+def test_the_choice_is_the_fastest_measured_and_is_explained():
+    torch.manual_seed(0)
+    layer = nn.LSTM(5, 9).eval()
+    choice = _measured(layer, 2, 7)
+    assert set(choice.seconds) == set(ENGINES)
+    assert choice.seconds[choice.engine] == min(choice.seconds.values())
+    fast = jali.accelerate(layer, torch.randn(7, 2, 5), batch_sizes=[64, 1])
+    assert [c.batch for c in fast.choices] == [1, 64]
+    assert all(name in str(fast) for name in (*ENGINES, "batch 1:", "batch 64:", "measured"))
+    text = str(jali.accelerate(layer, torch.randn(7, 2, 5), engine="kernels"))
+    assert "bytes per step" in text
+    assert "as asked for" in text
+
+
+def test_another_batch_takes_the_nearest_choice_by_ratio():
+    choices = [Choice(batch, "torch", {}) for batch in (64, 1, 8)]
+    fast = FastLayers.of(nn.GRU(2, 3), choices)
+    assert [fast.choice(batch).batch for batch in (0, 1, 2, 3, 8, 22, 23, 1000)] == [1, 1, 1, 8, 8, 8, 64, 64]
+
+
+def test_mistakes_are_named(tagger):
+    x = torch.randn(2, 7, 5)
+    with pytest.raises(ModelError, match="training mode"):
+        jali.accelerate(Tagger().train(), x)
+    with pytest.raises(ModelError, match="'magic' is unknown"):
+        jali.accelerate(tagger, x, engine="magic")
+    for sizes in ([], [0], [1.5]):
+        with pytest.raises(ModelError, match="batch_sizes"):
+            jali.accelerate(tagger, x, batch_sizes=sizes)
+    with pytest.raises(ModelError, match=r"no nn\.LSTM"):
+        jali.accelerate(nn.Linear(5, 2).eval(), x)
+    with pytest.raises(DataError, match="cannot run on inputs"):
+        jali.accelerate(tagger, x[..., :3])
+    fast = jali.accelerate(tagger, x, engine="kernels")
+    with pytest.raises(ModelError, match=r"model\.eval"):
+        fast.train()(x)
+
+
+def test_calls_that_do_not_fit_are_named():
+    layer, x = nn.LSTM(5, 9).eval(), torch.randn(4, 2, 5)
+    fast = jali.accelerate(layer, x, engine="kernels")
+    for args, message in [
+        ((x[..., :4],), "4 features"), ((x[None],), "4 axes"), ((x, x), "pair"), ((x, (x, x)), "must be float32"),
+        ((x, (torch.zeros(1, 3, 9), torch.zeros(1, 3, 9))), r"\(1, 2, 9\)"),
+    ]:  # fmt: skip
+        with pytest.raises(DataError, match=message):
+            fast(*args)
+    for step, state, message in [
+        (x[0, 0, :4], None, r"\(5,\)"), (x, None, r"\(5,\)"), (x[0].double(), None, "float64"),
+        (x[0], (torch.zeros(1, 1, 9),) * 2, "as step"),
+    ]:  # fmt: skip
+        with pytest.raises(DataError, match=message):
+            fast.step(step, state)
+    both = jali.accelerate(nn.LSTM(5, 9, bidirectional=True).eval(), x, engine="kernels")
+    with pytest.raises(ModelError, match="bidirectional"):
+        both.step(x[0])
+
+
+def test_a_model_that_depends_on_chance_is_refused():
+    class Noisy(Tagger):
+        def forward(self, x):
+            return super().forward(x) + torch.rand(1)
+
+    with pytest.raises(JaliError, match="chance"):
+        jali.accelerate(Noisy().eval(), torch.randn(2, 7, 5), engine="kernels")
+
+
+def test_other_types_and_degenerate_calls_run_on_pytorch(tagger):
+    layer = nn.GRU(5, 9).eval()
+    fast = jali.accelerate(layer, torch.randn(4, 2, 5), engine="kernels")
+    assert fast(torch.randn(4, 0, 5))[0].shape == (4, 0, 9)
+    doubled = copy.deepcopy(fast).double()
+    x = torch.randn(4, 2, 5, dtype=torch.float64)
+    assert torch.equal(doubled(x)[0], copy.deepcopy(layer).double()(x)[0])
+
+
+def test_inputs_need_no_particular_layout(tagger):
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 7, 2)).astype(np.float32)).permute(2, 1, 0)
+    agree(jali.accelerate(tagger, x, engine="kernels")(x), tagger(x))
+
+
+@pytest.mark.parametrize("engine", ["kernels", "gemm", "torch"])
+def test_an_accelerated_model_is_saved_with_its_choices(tagger, engine, tmp_path):
+    x = torch.randn(2, 7, 5)
+    masked = jali.mask(tagger, jali.plan(tagger, "magnitude", 0.9, pattern="weight"))
+    fast = jali.accelerate(masked, x, engine=engine)
+    assert jali.save(fast, tmp_path / "m.safetensors", example_inputs=x)
+    loaded = jali.load(tmp_path / "m.safetensors")
+    assert torch.equal(loaded(x), fast(x))
+    assert loaded.low.choices == fast.low.choices
+    assert list(loaded.state_dict()) == list(fast.state_dict())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch": 0}, {"batch": True}, {"batch": 1.5}, {"engine": "magic"}, {"seconds": {"magic": 1.0}},
+        {"seconds": {"torch": float("nan")}}, {"seconds": [1]}, {"reason": 3},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_choice_from_a_file_is_not_believed_unchecked(change):
+    with pytest.raises(ModelError, match="makes no sense"):
+        Choice(**{"batch": 1, "engine": "torch", "seconds": {"torch": 1.0}, "reason": "", **change})
+
+
+def test_a_layer_without_choices_is_refused():
+    with pytest.raises(ModelError, match="at least one"):
+        FastLayers.of(nn.GRU(2, 3), [])
+    with pytest.raises(ModelError, match=r"is no nn\.LSTM"):
+        FastLayers.of(nn.GRUCell(2, 3), [Choice(1, "torch", {})])
