@@ -41,8 +41,9 @@ def plan(
     a :class:`jali.Budget`; 0.5 by default. ``data``: calibration data for criteria that need it: a tensor, an iterable of
     batches or a DataLoader; ``(x, y)`` batches are understood. ``granularity``: "unit" (can be compacted) or "weight"
     (masks only).
-    ``pattern``: weights that go together, for fast kernels: "weight", "gate-aligned", "block:16x1", or "3:32" (of every 32
-    columns of a row 3 stay, which fixes the budget); see :mod:`jali.plans.pattern`. But for "unit" it implies weights.
+    ``pattern``: weights that go together, for fast kernels: "weight", "gate-aligned", "block:16x1", "3:32" (of every 32
+    columns of a row 3 stay) or "block-diagonal:4" (4 groups of units that do not read each other); the last two fix the
+    budget; see :mod:`jali.plans.pattern`. But for "unit" it implies weights.
     ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
     planned only where it is named. ``loss(output, target)`` for criteria that need gradients.
     Raises :class:`ModelError` (also for NaN or infinite values in any parameter of the model), :class:`CriterionError`,

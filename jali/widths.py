@@ -39,6 +39,14 @@ class UnevenLayers(nn.Module):
         return cls([[build([[_alone(view)]], like) for view in directions] for directions in views], like.dropout)
 
     def forward(self, input: Any, hx: Sequence[Any] | None = None) -> tuple[Any, tuple[Any, ...]]:
+        """Output and final states.
+
+        ``input``: (T, B, I), batch first (B, T, I), unbatched (T, I), or packed. ``hx``: initial states, one entry per layer
+        and direction (forward before reverse), zeros if None: ``h`` (1, B, width), or ``(h, c)`` for an LSTM; (1, width)
+        unbatched; behind a projection h has its width. The output is as long as the input, with the last layer's widths
+        (of both directions, one after the other) as its features; the final states have the form of ``hx``.
+        Raises PyTorch's own errors for shapes that do not fit.
+        """
         states: list[Any] = []
         x = input
         for depth, directions in enumerate(self.rows()):
@@ -126,6 +134,7 @@ class Widen(nn.Module):
         self.register_module("repair", None)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(…, kept) → (…, size), every kept feature at its old place."""
         removed = x.new_zeros((*x.shape[:-1], self.size - self.kept)) if self.repair is None else self.repair(x)
         return torch.cat((x, removed), dim=-1).index_select(-1, self.order)
 
@@ -169,6 +178,15 @@ class FullWidth(nn.Module):
         self.train(inner.training)
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        """Output and final states, as the layer with H = ``hidden_size`` units would give them.
+
+        ``input``: as for PyTorch's layers. ``hx``: ``h``, or ``(h, c)`` of an LSTM, each (layers · directions, B, H) at full
+        width ((layers · directions, H) unbatched; behind a projection h has its width P), zeros if None; the entries of
+        removed units are not read. The output (…, directions · H), ``h`` and ``c`` are at full width where ``output``,
+        ``h``, ``c`` ask for it, with zeros or a repair in the removed features; elsewhere they have the kept units only:
+        one tensor if all layers and directions are equally wide, else a tuple with one tensor (1, B, width) for each.
+        Raises :class:`DataError` for an initial state with another number of rows.
+        """
         y, state = self.inner(input, None if hx is None else self._narrow_state(hx))
         if self.output is not None:
             y = y._replace(data=self.output(y.data)) if isinstance(y, PackedSequence) else self.output(y)
@@ -224,6 +242,11 @@ class FullWidthCell(nn.Module):
         self.train(inner.training)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """One step: ``input`` (B, I) or (I,); ``hx`` is ``h``, or ``(h, c)`` of an LSTM, each (B, H) or (H,) at full width.
+
+        Zeros if None; the entries of removed units are not read. Returns the new states in the same form, with zeros or a
+        repair at the removed units. Raises PyTorch's own errors for shapes that do not fit.
+        """
         narrow: Any = None
         if hx is not None:
             narrow = tuple(s.index_select(-1, self.keep) for s in (hx if self.lstm else (hx,)))
@@ -244,4 +267,5 @@ class FullWidthLinear(nn.Module):
         self.train(inner.training)
 
     def forward(self, input: Tensor) -> Tensor:
+        """(…, in_features) → (…, out_features), with zeros or a repair in the removed features."""
         return self.output(self.inner(input))

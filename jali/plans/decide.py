@@ -52,12 +52,16 @@ def decide_weights(
     """Site → view field → keep mask.
 
     The worst groups of ``pattern`` go until the fraction of weights removed is nearest to the budget's, or those scored
-    below its threshold. Equal groups go by descending index, so that a plan depends on nothing else.
+    below its threshold. Equal groups go by descending index, so that a plan depends on nothing else. ``n:m`` and
+    ``block-diagonal:k`` patterns fix what goes; the latter plans ``w_rec`` only. Raises :class:`BudgetError` for widths in
+    the budget, and for sites of which a ``block-diagonal:k`` pattern cannot be had.
     """
     if budget.multiple_of != 1 or budget.min_width != 1:
         raise BudgetError("multiple_of and min_width round widths, and a plan of weights changes none; leave them out")
     if pattern.per_row is not None:
         return {site: {f: pattern.keep_per_row(s) for f, s in fields.items()} for site, fields in scores.items()}
+    if pattern.diagonal is not None:
+        return {site: {"w_rec": _keep_diagonal(site, fields, pattern)} for site, fields in scores.items()}
     together = [list(scores)] if budget.scope == "global" else [[site] for site in scores]
     out: dict[Site, dict[str, np.ndarray]] = {}
     for chosen in together:
@@ -72,6 +76,22 @@ def decide_weights(
         for (site, f, groups), kept in zip(parts, np.split(keep, ends), strict=True):
             out.setdefault(site, {})[f] = kept[groups]
     return out
+
+
+def _keep_diagonal(site: Site, scores: Mapping[str, np.ndarray], pattern: Pattern) -> np.ndarray:
+    """Keep mask of the recurrent weights, (G, H, H)."""
+    recurrent = scores.get("w_rec")
+    if recurrent is None or recurrent.shape[2] != site.size:
+        why = "has no recurrent weights" if recurrent is None else "has a projection, which mixes all units"
+        raise BudgetError(
+            f"pattern {pattern.name!r} cannot be had at site {site.name!r}, which {why}; leave the site out"
+        )
+    if pattern.diagonal is not None and pattern.diagonal > site.size:
+        raise BudgetError(
+            f"pattern {pattern.name!r} asks for more groups than the {site.size} units of site {site.name!r}; give "
+            f"block-diagonal:{site.size} or less"
+        )
+    return pattern.keep_diagonal(recurrent)
 
 
 def _kept_groups(scores: np.ndarray, sizes: np.ndarray, budget: Budget) -> np.ndarray:

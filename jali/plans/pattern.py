@@ -1,13 +1,19 @@
 """Sparse patterns: which weights go together, so that a kernel can use that they are gone.
 
-=================  ====================================================================================================
-pattern            what goes or stays as one
-=================  ====================================================================================================
-``weight``         every weight for itself
-``gate-aligned``   the weights from one unit or input to one unit, in all gates
-``block:RxC``      R consecutive units × C consecutive columns of one gate, e.g. ``block:16x1``; smaller at the edges
-``n:m``            of every m consecutive columns of a row, n stay, e.g. ``3:32``; this fixes the sparsity
-=================  ====================================================================================================
+====================  ====================================================================================================
+pattern               what goes or stays as one
+====================  ====================================================================================================
+``weight``            every weight for itself
+``gate-aligned``      the weights from one unit or input to one unit, in all gates
+``block:RxC``         R consecutive units × C consecutive columns of one gate, e.g. ``block:16x1``; smaller at the edges
+``n:m``               of every m consecutive columns of a row, n stay, e.g. ``3:32``; this fixes the sparsity
+``block-diagonal:k``  k groups of units that do not read each other: of the recurrent weights those inside a group stay
+====================  ====================================================================================================
+
+With ``block-diagonal:k`` the recurrence falls apart into k independent ones that can run in parallel. The groups differ in
+size by one unit at most and are the same in all gates; they are chosen so that as much score as can be found stays
+(:mod:`jali.maths.partition`). The input weights stay whole, and the sparsity of the recurrent ones is 1 − 1/k, or nearly so
+where k does not divide the number of units.
 
 A group's score is the mean of its weights' scores, so that small groups at an edge compete fairly.
 """
@@ -20,33 +26,43 @@ from dataclasses import dataclass
 import numpy as np
 
 from jali.errors import BudgetError
+from jali.maths.partition import balanced_partition
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A parsed pattern. ``block`` (rows, columns) and ``per_row`` (n, m) only where the name says so."""
+    """A parsed pattern. ``block`` (rows, columns), ``per_row`` (n, m) and ``diagonal`` (k) only where the name says so."""
 
     name: str
     block: tuple[int, int] | None = None
     per_row: tuple[int, int] | None = None
+    diagonal: int | None = None
 
     @staticmethod
     def parse(text: str) -> Pattern:
         """The pattern of this name; :class:`BudgetError` for any other text."""
         if text in ("weight", "gate-aligned"):
             return Pattern(text)
-        block, ratio = re.fullmatch(r"block:(\d+)x(\d+)", str(text)), re.fullmatch(r"(\d+):(\d+)", str(text))
+        number = r"(\d{1,9})"
+        block = re.fullmatch(f"block:{number}x{number}", str(text))
+        ratio = re.fullmatch(f"{number}:{number}", str(text))
+        diagonal = re.fullmatch(f"block-diagonal:{number}", str(text))
         if block and min(int(block[1]), int(block[2])) >= 1:
             return Pattern(text, block=(int(block[1]), int(block[2])))
         if ratio and 1 <= int(ratio[1]) < int(ratio[2]):
             return Pattern(text, per_row=(int(ratio[1]), int(ratio[2])))
+        if diagonal and int(diagonal[1]) >= 2:
+            return Pattern(text, diagonal=int(diagonal[1]))
         raise BudgetError(
-            f"pattern {text!r} is unknown; it is 'weight', 'gate-aligned', 'block:RxC' with R, C ≥ 1, or 'n:m' with 1 ≤ n < m"
+            f"pattern {text!r:.80} is unknown; it is 'weight', 'gate-aligned', 'block:RxC' with R, C ≥ 1, 'n:m' with "
+            "1 ≤ n < m, or 'block-diagonal:k' with k ≥ 2"
         )
 
     @property
     def sparsity(self) -> float | None:
-        """The sparsity that the pattern fixes, or None."""
+        """The sparsity that the pattern fixes, or None; of the recurrent weights for ``block-diagonal:k``."""
+        if self.diagonal is not None:
+            return 1 - 1 / self.diagonal
         return None if self.per_row is None else 1 - self.per_row[0] / self.per_row[1]
 
     def groups(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -74,6 +90,13 @@ class Pattern:
             best = np.argsort(-part, axis=-1, kind="stable")[..., :count]
             np.put_along_axis(keep[..., start : start + m], best, True, axis=-1)
         return keep
+
+    def keep_diagonal(self, scores: np.ndarray) -> np.ndarray:
+        """Keep mask of a ``block-diagonal:k`` pattern from the scores of recurrent weights, both (G, H, H)."""
+        if self.diagonal is None:
+            raise BudgetError(f"pattern {self.name!r} has no diagonal blocks; it needs a budget")
+        labels = balanced_partition(scores.sum(axis=0), self.diagonal)
+        return np.broadcast_to(labels[:, None] == labels[None, :], scores.shape).copy()
 
 
 UNSTRUCTURED = Pattern("weight")

@@ -68,7 +68,11 @@ class Plan:
     @property
     def counted(self) -> str:
         """What the sparsity counts."""
-        return "units of the planned sites" if self.granularity == "unit" else "weights of w_in and w_rec (no biases)"
+        if self.granularity == "unit":
+            return "units of the planned sites"
+        if any("w_in" in site.keep for site in self.sites):
+            return "weights of w_in and w_rec (no biases)"
+        return "weights of w_rec (no biases; w_in stays whole)"
 
     @property
     def sparsity(self) -> float:
