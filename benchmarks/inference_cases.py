@@ -1,0 +1,126 @@
+"""The grid of the inference benchmark: sizes, patterns, and the pruned layers that go with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import jali
+from jali.surgery.compact import operate
+from jali.view import layer_views
+
+STEPS = 100
+HIDDEN, BATCH, THREADS, SPARSITY = (128, 256, 512, 1024), (1, 8, 64), (1, 2), (0.8, 0.9, 0.95, 0.98)
+KEPT = (0.5, 0.25)
+PATTERNS = ("weight", "gate-aligned", "block:16x1", "n:m", "block-diagonal")
+QUICK: dict[str, Any] = {"hidden": (128, 512), "batch": (1, 8), "threads": (1,), "sparsity": (0.9,), "kept": (0.25,)}
+
+
+@dataclass(frozen=True)
+class Size:
+    """One LSTM layer, as wide in as out, on ``batch`` sequences of :data:`STEPS` steps."""
+
+    hidden: int
+    batch: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"H={self.hidden} B={self.batch} threads={self.threads}"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is pruned: ``family`` is one of :data:`PATTERNS` or "unit", ``sparsity`` what was asked for."""
+
+    family: str
+    sparsity: float
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of :func:`jali.plan` nearest to the sparsity: with n:m and block-diagonal it fixes the sparsity."""
+        if self.family == "n:m":
+            return f"{max(1, round(32 * (1 - self.sparsity)))}:32"
+        if self.family == "block-diagonal":
+            return f"block-diagonal:{min((2, 4, 8, 16, 32, 64), key=lambda k: abs(1 / k - (1 - self.sparsity)))}"
+        return self.family
+
+
+def grid(quick: bool) -> list[tuple[Size, list[Variant]]]:
+    """Sizes, small ones first, with the variants to run at each."""
+    chosen = {"hidden": HIDDEN, "batch": BATCH, "threads": THREADS, "sparsity": SPARSITY, "kept": KEPT}
+    chosen |= QUICK if quick else {}
+    variants = [Variant(family, s) for s, family in product(chosen["sparsity"], PATTERNS)]
+    variants += [Variant("unit", 1 - kept) for kept in chosen["kept"]]
+    sizes = product(chosen["threads"], chosen["hidden"], chosen["batch"])
+    return [(Size(hidden, batch, threads), variants) for threads, hidden, batch in sizes]
+
+
+class Network(nn.Module):
+    """A recurrent layer with a reader, so that compaction may narrow the layer's output, too."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(hidden, hidden)
+        self.head = nn.Linear(hidden, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0])
+
+
+def network(hidden: int, seed: int = 0) -> Network:
+    """Random weights as uneven as trained ones: normal, with log-normal factors per unit that drives and is driven.
+
+    Kernels for unstructured sparsity depend on how uneven the rows are; independent weights would flatter them. The
+    factors' spread of 0.5 is that of the row and column norms of trained LSTMs.
+    """
+    rng, model = np.random.default_rng(seed), Network(hidden)
+    with torch.no_grad():
+        for weight in (model.rnn.weight_ih_l0, model.rnn.weight_hh_l0):
+            rows, columns = (np.exp(0.5 * rng.standard_normal(n)) for n in weight.shape)
+            value = rng.standard_normal(tuple(weight.shape)) * rows[:, None] * columns / np.sqrt(hidden)
+            weight.copy_(torch.from_numpy(value.astype(np.float32)))
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned recurrent layer. ``reference`` in PyTorch gives what it must give, at the features ``kept``."""
+
+    variant: Variant
+    layer: nn.Module
+    reference: nn.Module
+    kept: np.ndarray
+    removed: float  # share of the weights of the dense layer
+    recurrent_bytes: float  # read at every step
+    input_bytes: float  # read once per call at least
+    multiply_adds: int  # per sequence and step
+
+
+def prune(model: Network, variant: Variant, x: Tensor) -> Pruned:
+    """``model.rnn`` pruned by magnitude: masked, or with whole units gone, compacted."""
+    fixed = variant.family in ("n:m", "block-diagonal")
+    decided = jali.plan(model, "magnitude", None if fixed else variant.sparsity, pattern=variant.pattern)
+    reference = jali.mask(model, decided).rnn
+    kept, layer = np.arange(model.rnn.hidden_size), reference
+    if variant.family == "unit":
+        surgery = operate(model, decided, x)
+        layer, kept = surgery.compact.get_submodule("rnn"), surgery.keep[decided.sites[0].name]
+    view = layer_views(layer)[0][0]
+    recurrent, inputs = (
+        weight.size if variant.family == "unit" else np.count_nonzero(weight)
+        for weight in (view.recurrence(), view.w_in)
+    )
+    each, gone = bytes_per_weight(variant), 1 - (recurrent + inputs) / (8 * model.rnn.hidden_size**2)
+    return Pruned(variant, layer, reference, kept, gone, recurrent * each, inputs * each, recurrent + inputs)
+
+
+def bytes_per_weight(variant: Variant) -> float:
+    """Four for its value, and its share of the smallest index that can address it."""
+    if variant.family == "n:m":
+        return 4 + 1.0  # which of 32 columns, in one byte
+    return 4 + {"weight": 2.0, "gate-aligned": 2 / 4, "block:16x1": 2 / 16}.get(variant.family, 0.0)
