@@ -8,57 +8,28 @@ medians are compared. Stop it whenever you like: rows that this commit has measu
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import jali
 from benchmarks import ROOT, environment, write_json
-from benchmarks.inference_cases import STEPS, Pruned, Size, Variant, grid, network, prune
+from benchmarks.inference_cases import STEPS, Pruned, Size, grid, network, prune
 from benchmarks.inference_limits import Machine, measure_machine
-from benchmarks.peers import DENSE, Contestant, max_error, peers, torch_call
 from jali.errors import JaliError
 from jali.runs.record import versions
+from jali.studies.peers import DENSE, Contestant, interleaved, max_error, peers, quartiles, torch_call
+from jali.studies.variants import Variant
 
 PACKAGES = ("jali", "torch", "onnxruntime", "openvino", "numpy", "numba")
 ROUNDS = (7, 300)  # at least, at most
 SECONDS = 20.0  # for the rounds of one size, but for the least number of them
-LONG = 0.02  # seconds; a longer call needs no untimed one before it to warm the caches
 
 Row = dict[str, Any]
-
-
-def interleaved(contestants: Sequence[Contestant], seconds: float) -> dict[str, list[float]]:
-    """Seconds of every call of each contestant; they take turns, and each round begins with another one."""
-    times: dict[str, list[float]] = {each.name: [] for each in contestants}
-    begin, shift = time.perf_counter(), 0
-    gc.collect()
-    gc.disable()
-    try:
-        while shift < ROUNDS[0] or (shift < ROUNDS[1] and time.perf_counter() - begin < seconds):
-            for k in range(len(contestants)):
-                each = contestants[(k + shift) % len(contestants)]
-                if not times[each.name] or times[each.name][-1] < LONG:
-                    each.call()  # the ones before have filled the caches with their weights
-                start = time.perf_counter()
-                each.call()
-                times[each.name].append(time.perf_counter() - start)
-            shift += 1
-    finally:
-        gc.enable()
-    return times
-
-
-def quartiles(times: Sequence[float]) -> dict[str, float]:
-    low, median, high = np.percentile(times, (25, 50, 75))
-    return {"median": float(median), "low": float(low), "high": float(high), "calls": len(times)}
 
 
 def measure(size: Size, variants: Sequence[Variant], machine: Machine) -> list[Row]:
@@ -74,7 +45,7 @@ def measure(size: Size, variants: Sequence[Variant], machine: Machine) -> list[R
             ours.append((*_fast(pruned := prune(model, variant, x), x), pruned))
         except JaliError as error:
             rows.append({**_key(size, variant), "error": f"{type(error).__name__}: {error}"})
-    times = interleaved([*others, *(contestant for contestant, *_ in ours)], SECONDS)
+    times = interleaved([*others, *(contestant for contestant, *_ in ours)], SECONDS, ROUNDS)
     dense = {each.name: quartiles(times[each.name]) for each in others}
     errors = {each.name: each.error for each in others}
     for contestant, explained, pruned in ours:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import jali
+from jali.studies.variants import PATTERNS, Variant
 from jali.surgery.compact import operate
 from jali.view import layer_views
 
 STEPS = 100
 HIDDEN, BATCH, THREADS, SPARSITY = (128, 256, 512, 1024), (1, 8, 64), (1, 2), (0.8, 0.9, 0.95, 0.98)
 KEPT = (0.5, 0.25)
-PATTERNS = ("weight", "gate-aligned", "block:16x1", "n:m", "block-diagonal")
 QUICK: dict[str, Any] = {"hidden": (128, 512), "batch": (1, 8), "threads": (1,), "sparsity": (0.9,), "kept": (0.25,)}
 
 
@@ -31,23 +31,6 @@ class Size:
 
     def __str__(self) -> str:
         return f"H={self.hidden} B={self.batch} threads={self.threads}"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What is pruned: ``family`` is one of :data:`PATTERNS` or "unit", ``sparsity`` what was asked for."""
-
-    family: str
-    sparsity: float
-
-    @property
-    def pattern(self) -> str:
-        """The pattern of :func:`jali.plan` nearest to the sparsity: with n:m and block-diagonal it fixes the sparsity."""
-        if self.family == "n:m":
-            return f"{max(1, round(32 * (1 - self.sparsity)))}:32"
-        if self.family == "block-diagonal":
-            return f"block-diagonal:{min((2, 4, 8, 16, 32, 64), key=lambda k: abs(1 / k - (1 - self.sparsity)))}"
-        return self.family
 
 
 def grid(quick: bool) -> list[tuple[Size, list[Variant]]]:
@@ -103,8 +86,7 @@ class Pruned:
 
 def prune(model: Network, variant: Variant, x: Tensor) -> Pruned:
     """``model.rnn`` pruned by magnitude: masked, or with whole units gone, compacted."""
-    fixed = variant.family in ("n:m", "block-diagonal")
-    decided = jali.plan(model, "magnitude", None if fixed else variant.sparsity, pattern=variant.pattern)
+    decided = variant.plan(model, "magnitude")
     reference = jali.mask(model, decided).rnn
     kept, layer = np.arange(model.rnn.hidden_size), reference
     if variant.family == "unit":

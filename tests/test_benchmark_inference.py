@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jali
-from benchmarks import inference, peers
-from benchmarks.inference_cases import KEPT, PATTERNS, SPARSITY, Size, Variant, bytes_per_weight, grid, network, prune
+from benchmarks import inference
+from benchmarks.inference_cases import KEPT, SPARSITY, Size, bytes_per_weight, grid, network, prune
 from benchmarks.inference_limits import SIZES, Machine
-from benchmarks.peers import Contestant
 from jali.errors import BudgetError
 from jali.plans.pattern import Pattern
+from jali.studies import peers
+from jali.studies.peers import Contestant
+from jali.studies.variants import PATTERNS, Variant
 
 MACHINE = Machine(1, SIZES, tuple(1e11 / (1 + k) for k in range(len(SIZES))), 2e11)
 
@@ -120,20 +122,18 @@ def test_a_measured_size_has_its_measured_bandwidth() -> None:
 def test_everybody_has_one_timed_turn_in_every_round(count: int) -> None:
     calls: list[int] = []
     contestants = [Contestant(str(k), lambda k=k: calls.append(k), 0.0) for k in range(count)]
-    times = inference.interleaved(contestants, 0.0)
-    assert {name: len(seconds) for name, seconds in times.items()} == {
-        str(k): inference.ROUNDS[0] for k in range(count)
-    }
+    times = peers.interleaved(contestants, 0.0, (4, 9))
+    assert {name: len(seconds) for name, seconds in times.items()} == {str(k): 4 for k in range(count)}
     turns = calls[::2]  # every timed call has an untimed one before it
     assert calls[1::2] == turns
     rounds = [turns[i : i + count] for i in range(0, len(turns), count)]
     assert all(sorted(each) == list(range(count)) for each in rounds)
-    assert [each[0] for each in rounds] == [k % count for k in range(inference.ROUNDS[0])]
+    assert [each[0] for each in rounds] == [k % count for k in range(4)]
 
 
 @given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=20))
 def test_quartiles_are_in_order_and_within_the_times(times: list[float]) -> None:
-    found = inference.quartiles(times)
+    found = peers.quartiles(times)
     assert min(times) <= found["low"] <= found["median"] <= found["high"] <= max(times)
     assert found["calls"] == len(times)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent / "jali"
 LAYERS = (
     "errors", "files", "plain", "modes", "moments", "maths", "site", "view", "widths", "batches", "flow", "capture",
-    "evidence", "criterion", "plans", "surgery", "costs", "archive", "inference", "api", "data", "runs", "report",
+    "evidence", "criterion", "plans", "surgery", "costs", "archive", "inference", "api", "speech", "data", "runs", "report",
     "studies", "cli",
 )  # fmt: skip
 
