@@ -31,7 +31,7 @@ from jali.studies.peers import (
     quartiles,
     torch_call,
 )
-from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier, train
+from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier, settings_of, train
 from jali.studies.variants import FAMILIES, Variant
 from jali.surgery.compact import operate
 from jali.surgery.fold import fold
@@ -90,14 +90,14 @@ class IsoAccuracy(Study):
 
     def tasks(self, settings: Settings) -> list[Task]:
         recipes = (QUICK,) if settings.quick else (MNIST, SPEECH)
-        return [
-            Task(
-                {**key, "data": recipe.data, "seed": seed}, f"{recipe.data}, seed {seed}: {title}", seed, asdict(recipe)
-            )
-            for recipe in recipes
-            for seed in settings.seeds
-            for key, title in _keys(recipe)
-        ]
+        tasks = []
+        for recipe in recipes:
+            config = settings_of(recipe, _loaded(recipe.data), "validation")
+            for seed in settings.seeds:
+                for key, title in _keys(recipe):
+                    whole = {**key, "data": recipe.data, "seed": seed}
+                    tasks.append(Task(whole, f"{recipe.data}, seed {seed}: {title}", seed, config))
+        return tasks
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
         recipe, data = _recipe(task.config), _loaded(task.config["data"])
@@ -138,7 +138,7 @@ def _recipe(config: dict[str, Any]) -> IsoRecipe:
     return IsoRecipe(**own | {name: Recipe(**config[name]) for name in ("training", "tuning")})
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _loaded(name: str) -> Dataset:
     """Tasks of one set follow each other, and reading sounds takes seconds."""
     return load(name)
