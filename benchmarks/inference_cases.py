@@ -56,15 +56,17 @@ class Network(nn.Module):
 
 
 def network(hidden: int, seed: int = 0) -> Network:
-    """Random weights as uneven as trained ones: normal, with log-normal factors per unit that drives and is driven.
+    """Random weights about as uneven as trained ones: normal, with log-normal factors per row and column.
 
-    Kernels for unstructured sparsity depend on how uneven the rows are; independent weights would flatter them. The
-    factors' spread of 0.5 is that of the row and column norms of trained LSTMs.
+    Kernels for unstructured sparsity depend on how uneven the rows are; independent weights would flatter them. With
+    spreads of 0.3 and 0.2 the numbers of the largest tenth of the weights vary by 0.7 of their mean over rows and 0.4
+    over columns; in an LSTM of 128 units trained on Speech Commands they vary by 0.62 and 0.45 (recurrent weights).
     """
     rng, model = np.random.default_rng(seed), Network(hidden)
     with torch.no_grad():
         for weight in (model.rnn.weight_ih_l0, model.rnn.weight_hh_l0):
-            rows, columns = (np.exp(0.5 * rng.standard_normal(n)) for n in weight.shape)
+            spreads = zip((0.3, 0.2), weight.shape, strict=True)
+            rows, columns = (np.exp(spread * rng.standard_normal(n)) for spread, n in spreads)
             value = rng.standard_normal(tuple(weight.shape)) * rows[:, None] * columns / np.sqrt(hidden)
             weight.copy_(torch.from_numpy(value.astype(np.float32)))
     return model.eval()
