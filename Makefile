@@ -5,7 +5,7 @@ TASK   ?= digits
 OUT    ?= out/demo-$(TASK)
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check clean bench-maths
+.PHONY: demo test check clean bench bench-maths
 
 # The stamp is rebuilt whenever the dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -23,6 +23,14 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Other engines than PyTorch are installed for this only. Stopped, it goes on where it was; BENCH="--quick" is a small one.
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	touch $@
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.inference $(BENCH)
 
 bench-maths: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.maths

@@ -31,7 +31,7 @@ VALIDATION_FRACTION = 0.1  # of MNIST's 60 000 training images
 class Split(NamedTuple):
     """Examples and their classes; unpacks as ``x, y``."""
 
-    x: Tensor  # (N, steps, features) float32 in [0, 1]
+    x: Tensor  # (N, steps, features) float32; pixels in [0, 1], sounds standardized
     y: Tensor  # (N,) int64 in 0..classes-1
 
 
@@ -71,7 +71,8 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str, root: str | Path | None = None, *, seed: int = 0) -> Dataset:
-    """Load a data set by name: ``"digits"`` (embedded, 8 steps × 8 features) or ``"mnist"`` (28 × 28).
+    """Load a data set by name: ``"digits"`` (embedded, 8 steps × 8 features), ``"mnist"`` (28 × 28) or
+    ``"speech-commands"`` (49 × 40, twelve spoken words).
 
     ``root`` replaces ``$JALI_DATA``. ``seed`` draws the split: the same seed gives the same split on every machine. For
     MNIST only the validation part is drawn; the test part is always the canonical 10 000 images.
@@ -182,6 +183,45 @@ def _mnist(root: Path | None, seed: int) -> Dataset:
             torch.from_numpy(arrays["test_y"].astype(np.int64)),
         ),
         classes=10,
+        steps=x.shape[1],
+        features=x.shape[2],
+    )
+
+
+# --- Speech Commands --------------------------------------------------------------------------------------------------
+
+SPEECH = Source(
+    "speech_commands",
+    "speech_commands_test_set_v0.02.tar.gz",
+    "9a113b25c0c8df6a9df4d21511d52b50",
+    "63912c15c0c9777c3194adc3d5a5fab6",
+    ("https://storage.googleapis.com/download.tensorflow.org/data/", "http://download.tensorflow.org/data/"),
+)
+
+
+@register("speech-commands")
+def _speech_commands(root: Path | None, seed: int) -> Dataset:
+    """The test set of Speech Commands v0.02 (P. Warden, 2018): 4 890 clips of one second, ten words, silence, unknown.
+
+    Log-mel energies (:mod:`jali.speech`), each band standardized by the training part. Split 64 : 16 : 20, stratified by
+    class, and no speaker is in two parts.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    from jali.speech import clips
+
+    x, y, speakers, words = clips(_content(root, SPEECH))
+    rest, test = next(StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(x, y, speakers))
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(x[rest], y[rest], speakers[rest])
+    train, validation = (rest[part] for part in next(folds))
+    mean, deviation = x[train].mean(axis=(0, 1)), x[train].std(axis=(0, 1))
+    x = (x - mean) / deviation
+    return Dataset(
+        "speech-commands",
+        train=_split(x, y, train),
+        validation=_split(x, y, validation),
+        test=_split(x, y, test),
+        classes=len(words),
         steps=x.shape[1],
         features=x.shape[2],
     )
