@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jali.errors import ModelError
+from jali.errors import ModelError, PlanError
+from jali.inference.fields import CELLS, CHUNK, PADDED_INPUTS, WORK_FIELDS
 from jali.inference.packing import Floats, Packed, aligned_empty, pack
 from jali.inference.products import matrix_table
 from jali.inference.vector import Width, default_width
-
-CELLS = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}  # gates
-LAYER_FIELDS = (
-    "cell",
-    "hidden",
-    "padded",
-    "gates",
-    "inputs",
-    "input_copy",
-    "matrix",
-    "recurrent",
-    "bias",
-    "recurrent_bias",
-)
-WORK_FIELDS = ("h", "c", "z", "u", "copies", "sources", "states", "lengths", "block")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +21,7 @@ class Layer:
 
     ``inputs`` is None where the caller gives ``w_in x`` itself. ``bias`` (G · padded) starts the gate sums: both biases, for a GRU
     only the inputs'. ``recurrent_bias`` (G · padded) is the GRU's recurrent one, empty otherwise. ``table`` holds their addresses
-    (:data:`LAYER_FIELDS`), ``address`` is its own.
+    (:data:`jali.inference.fields.LAYER_FIELDS`), ``address`` is its own.
     """
 
     cell: str
@@ -130,52 +115,62 @@ def _padded_bias(bias: Floats, like: Packed) -> Floats:
 
 
 def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats, recurrent_bias: Floats) -> Layer:
+    by_sequence = recurrent.format == "rows"
+    if inputs is not None and inputs.format == "rows" and not by_sequence:
+        raise PlanError(
+            f"input weights packed as 'rows' need recurrent weights packed so too, and not as {recurrent.format!r}"
+        )
     matrix = np.empty(0, np.int64) if inputs is None else matrix_table(inputs)
     second = matrix_table(recurrent)
     columns = 0 if inputs is None else inputs.shape[2]
-    # The formats that load whole registers of inputs would read beyond the end of a row.
-    ragged = inputs is not None and inputs.format != "tiles" and columns % recurrent.width != 0
-    copied = -(-columns // recurrent.width) * recurrent.width if ragged else 0
-    numbers = (list(CELLS).index(cell), recurrent.shape[1], recurrent.padded, CELLS[cell], columns, copied)
-    addresses = (
-        matrix.ctypes.data if inputs is not None else 0,
-        second.ctypes.data,
-        bias.ctypes.data,
-        recurrent_bias.ctypes.data,
+    # All formats but tiles load whole vectors of inputs: rows must be padded, and they are faster when aligned.
+    copied = inputs is not None and inputs.format != "tiles"
+    padded_inputs = -(-columns // recurrent.width) * recurrent.width if copied else 0
+    numbers = (
+        list(CELLS).index(cell),
+        recurrent.shape[1],
+        recurrent.padded,
+        CELLS[cell],
+        columns,
+        padded_inputs,
+        copied,
     )
-    table = np.array([*numbers, *addresses], np.int64)
+    matrices = (matrix.ctypes.data if inputs else 0, bool(inputs and inputs.format == "rows"), second.ctypes.data)
+    biases = (bias.ctypes.data, recurrent_bias.ctypes.data)
+    table = np.array([*numbers, by_sequence, *matrices, *biases], np.int64)
     return Layer(cell, inputs, recurrent, bias, recurrent_bias, table, (matrix, second))
-
-
-@functools.cache
-def _block(batch: int) -> int:
-    """Time steps whose input products are done together: enough for 8 rows, so that the weights are read once for these."""
-    return next(steps for steps in (1, 2, 4, 8) if steps * batch >= 8 and (steps * batch % 4 == 0 or batch > 8))
 
 
 class Workspace:
     """Memory for one run at a time of ``layer`` on up to ``batch`` sequences; not shared by threads.
 
-    ``table`` holds addresses (:data:`WORK_FIELDS`), ``address`` is its own.
+    ``table`` holds addresses (:data:`jali.inference.fields.WORK_FIELDS`), ``address`` is its own.
     """
 
     def __init__(self, layer: Layer, batch: int) -> None:
-        block = _block(max(batch, 1))
+        by_sequence = layer.recurrent.format == "rows"
+        count = layer.width if by_sequence else max(min(batch, CHUNK), 1)
+        sums = count if by_sequence else 4 * count + 4  # at least the rows of the steps that are taken together
         padded, row = layer.recurrent.padded, layer.row
+        padded_inputs = int(layer.table[PADDED_INPUTS // 8])
         sizes = (
-            batch * padded,
-            batch * padded if layer.cell == "lstm" else 0,
-            block * batch * row,
-            batch * row if layer.cell == "gru" else 0,
-            block * batch * int(layer.table[LAYER_FIELDS.index("input_copy")]),
+            count * padded,
+            count * padded if layer.cell == "lstm" else 0,
+            sums * row,
+            count * row if layer.cell == "gru" else 0,
+            sums * padded_inputs,
+            count * padded if by_sequence else 0,
+            count * padded_inputs if by_sequence else 0,
+            count * row if by_sequence else 0,
         )
         ends = np.cumsum([-(-s // 16) * 16 for s in sizes])
         self._floats = aligned_empty((int(ends[-1]),), np.float32)
         self._floats[...] = 0
         starts = self._floats.ctypes.data + 4 * np.concatenate([[0], ends[:-1]])
-        self._lists = np.zeros((block + 2, batch), np.int64)  # sources, states, lengths
-        self._lists[block] = starts[0] + 4 * padded * np.arange(batch)
-        lists = self._lists.ctypes.data + 8 * batch * np.array([0, block, block + 1])
+        self._lists = np.zeros(sums + 2 * count, np.int64)  # sources, states, lengths
+        self._lists[sums : sums + count] = starts[0] + 4 * padded * np.arange(count)
+        lists = self._lists.ctypes.data + 8 * np.array([0, sums, sums + count])
         self.layer, self.batch = layer, batch
-        self.table = np.array([*starts, *lists, block], np.int64)
+        self.table = np.zeros(len(WORK_FIELDS), np.int64)
+        self.table[: len(starts) + len(lists)] = [*starts, *lists]
         self.address = self.table.ctypes.data

@@ -24,7 +24,9 @@ from numba.extending import NativeValue, intrinsic, models, register_model, type
 from jali.errors import LimitError
 
 WIDTHS = (4, 8, 16)
-_SOURCES = ("vector.py", "vector_math.py", "products.py", "cells.py", "kernels.py")
+_SOURCES = (
+    "vector.py", "vector_math.py", "fields.py", "products.py", "cells.py", "steps.py", "by_unit.py", "by_sequence.py", "kernels.py",
+)  # fmt: skip
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
@@ -175,6 +177,16 @@ def load(typingctx: Any, width: Any, address: Any) -> Any:
 
 
 @intrinsic
+def load_splat(typingctx: Any, width: Any, address: Any) -> Any:
+    """The float at an address, in every lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return splat_value(builder, builder.load(at(builder, args[1], _F32)), sig.args[0].lanes)
+
+    return VecType(width.lanes)(width, types.int64), codegen
+
+
+@intrinsic
 def store(typingctx: Any, address: Any, value: Any) -> Any:
     """Writes a vector to an address."""
 
@@ -296,3 +308,32 @@ def copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def transpose_block(typingctx: Any, width: Any, source: Any, source_row: Any, target: Any, target_row: Any) -> Any:
+    """Transposes a block of ``lanes × lanes`` floats; rows lie ``source_row`` and ``target_row`` bytes apart."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        lanes = sig.args[0].lanes
+        _, source, source_row, target, target_row = args
+        rows = [
+            load_vector(builder, builder.add(source, builder.mul(source_row, ir.Constant(_I64, r))), lanes)
+            for r in range(lanes)
+        ]
+        half = 1
+        while half < lanes:  # exchange the off-diagonal quarters of every block of 2·half
+            low = [k if k & half == 0 else lanes + k - half for k in range(lanes)]
+            high = [k + half if k & half == 0 else lanes + k for k in range(lanes)]
+            orders = [ir.Constant(vector(lanes, _I32), order) for order in (low, high)]
+            for r in range(lanes):
+                if r & half == 0:
+                    pair = rows[r], rows[r + half]
+                    rows[r], rows[r + half] = (builder.shuffle_vector(*pair, order) for order in orders)
+            half *= 2
+        for r, row in enumerate(rows):
+            address = builder.add(target, builder.mul(target_row, ir.Constant(_I64, r)))
+            builder.store(row, at(builder, address, row.type), align=1)
+        return context.get_dummy_value()
+
+    return types.void(width, *[types.int64] * 4), codegen
