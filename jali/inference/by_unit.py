@@ -6,30 +6,28 @@ from typing import Any
 
 from numba import njit
 
-from jali.inference.cells import gru_cell, lstm_cell, relu_cell, tanh_cell
 from jali.inference.fields import (
     CELL,
+    CHUNK,
     COUNT,
     FIRST,
-    GRU,
     HIDDEN,
-    LSTM,
     PADDED,
+    RECURRENCE_APART,
     RECURRENT,
     RECURRENT_BIAS,
+    RECURRENT_PRODUCT,
     STATE_C,
     STATE_H,
     STATES,
-    TANH,
     TIME,
     C,
     H,
     U,
     Z,
 )
-from jali.inference.products import product
-from jali.inference.steps import active, find_lengths, input_sums, output_row, row_bytes
-from jali.inference.vector import copy_bytes, load_int
+from jali.inference.steps import active, begin_call, find_lengths, input_sums, output_row, row_bytes
+from jali.inference.vector import call_kernel, copy_bytes, load_int, store_int
 
 
 @njit(nogil=True)
@@ -48,24 +46,20 @@ def _exchange_states(layer: int, work: int, inward: bool) -> None:
 
 
 @njit(nogil=True)
-def _recurrence(width: Any, layer: int, work: int, z: int, rows: int) -> None:
+def _recurrence(layer: int, work: int, z: int, rows: int) -> None:
     """One step: adds the recurrent product to the gate sums at z, then updates the states."""
-    cell, padded, size = load_int(layer + CELL), load_int(layer + PADDED), row_bytes(layer)
-    h, c, u = load_int(work + STATE_H), load_int(work + STATE_C), load_int(work + U)
-    if cell == GRU:
+    padded, size = load_int(layer + PADDED), row_bytes(layer)
+    h, c, u, sums = load_int(work + STATE_H), load_int(work + STATE_C), load_int(work + U), z
+    if load_int(layer + RECURRENCE_APART) != 0:
+        sums = u
         for b in range(rows):
             copy_bytes(u + b * size, load_int(layer + RECURRENT_BIAS), size)
-    product(width, load_int(layer + RECURRENT), rows, load_int(work + STATES), u if cell == GRU else z, size)
+    call_kernel(
+        load_int(layer + RECURRENT_PRODUCT), load_int(layer + RECURRENT), rows, load_int(work + STATES), sums, size
+    )
     for b in range(rows):
         state = 4 * b * padded
-        if cell == LSTM:
-            lstm_cell(width, z + b * size, h + state, c + state, padded)
-        elif cell == GRU:
-            gru_cell(width, z + b * size, u + b * size, h + state, padded)
-        elif cell == TANH:
-            tanh_cell(width, z + b * size, h + state, padded)
-        else:
-            relu_cell(width, z + b * size, h + state, padded)
+        call_kernel(load_int(layer + CELL), z + b * size, u + b * size, h + state, c + state, padded)
 
 
 @njit(nogil=True)
@@ -77,7 +71,7 @@ def steps_together(count: int) -> int:
 
 
 @njit(nogil=True)
-def run_by_unit(width: Any, layer: int, work: int) -> None:
+def _run_chunk(width: Any, layer: int, work: int) -> None:
     """Runs the sequences at work over all their steps."""
     hidden, padded = 4 * load_int(layer + HIDDEN), 4 * load_int(layer + PADDED)
     time, block = load_int(work + TIME), steps_together(load_int(work + COUNT))
@@ -89,8 +83,21 @@ def run_by_unit(width: Any, layer: int, work: int) -> None:
         input_sums(width, layer, work, z, begin, end)
         for step in range(begin, end):
             rows = active(work, step)
-            _recurrence(width, layer, work, z, rows)
+            _recurrence(layer, work, z, rows)
             z += rows * row_bytes(layer)
             for b in range(rows):
                 copy_bytes(output_row(work, step, b), load_int(work + STATE_H) + b * padded, hidden)
     _exchange_states(layer, work, False)
+
+
+@njit(cache=True, nogil=True)
+def run_by_unit(
+    width: Any, layer: int, work: int, x: int, x_time: int, x_row: int, out: int, out_time: int, out_row: int,
+    h: int, c: int, time: int, batch: int, offsets: int, reverse: int,
+) -> None:  # fmt: skip
+    """Runs all sequences; see :func:`jali.inference.kernels.entry`."""
+    begin_call(work, x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, reverse)
+    for first in range(0, batch, CHUNK):
+        store_int(work + FIRST, first)
+        store_int(work + COUNT, min(CHUNK, batch - first))
+        _run_chunk(width, layer, work)

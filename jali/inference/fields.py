@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 CELLS = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}  # gates
-LSTM, GRU, TANH, RELU = range(len(CELLS))
 
+# Numbers, addresses of kernels (0: none), addresses of tables and arrays.
 LAYER_FIELDS = (
-    "cell", "hidden", "padded", "gates", "inputs", "padded_inputs", "copied", "by_sequence", "matrix", "matrix_rows", "recurrent",
-    "bias", "recurrent_bias",
+    "hidden", "padded", "gates", "inputs", "padded_inputs", "copied", "inputs_by_sequence", "recurrence_apart",
+    "input_product", "recurrent_product", "cell", "to_columns", "to_rows", "matrix", "recurrent", "bias", "recurrent_bias",
 )  # fmt: skip
 (
-    CELL, HIDDEN, PADDED, GATES, INPUTS, PADDED_INPUTS, COPIED, BY_SEQUENCE, MATRIX, MATRIX_ROWS, RECURRENT,
-    BIAS, RECURRENT_BIAS,
+    HIDDEN, PADDED, GATES, INPUTS, PADDED_INPUTS, COPIED, INPUTS_BY_SEQUENCE, RECURRENCE_APART,
+    INPUT_PRODUCT, RECURRENT_PRODUCT, CELL, TO_COLUMNS, TO_ROWS, MATRIX, RECURRENT, BIAS, RECURRENT_BIAS,
 ) = (8 * k for k in range(len(LAYER_FIELDS)))  # fmt: skip
 
 # Buffers, then the arguments of the run in progress, then the sequences of it that are at work.

@@ -1,4 +1,4 @@
-"""The time loop: one compiled function that runs a packed layer over all steps without leaving machine code.
+"""The time loops: one call runs a packed layer over all steps without leaving machine code.
 
 :func:`run` is the checked entry for numpy arrays. :func:`entry` is the compiled function itself, for callers that have addresses
 at hand and call once per time step.
@@ -10,50 +10,31 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
 
 from jali.errors import DataError
 from jali.inference.by_sequence import run_by_sequence
 from jali.inference.by_unit import run_by_unit
-from jali.inference.fields import BY_SEQUENCE, CHUNK, COUNT, FIRST, X
 from jali.inference.layer import Layer, Workspace
 from jali.inference.packing import Floats
-from jali.inference.vector import Width, load_int, store_int, width_of, width_type
-
-
-@njit(cache=True, nogil=True)
-def _run(
-    width: Any, layer: int, work: int, x: int, x_time: int, x_row: int, out: int, out_time: int, out_row: int,
-    h: int, c: int, time: int, batch: int, offsets: int, reverse: int,
-) -> None:  # fmt: skip
-    call = (x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, reverse)
-    for k in range(len(call)):
-        store_int(work + X + 8 * k, call[k])
-    by_sequence = load_int(layer + BY_SEQUENCE) != 0
-    chunk = width_of(width) if by_sequence else CHUNK
-    for first in range(0, batch, chunk):
-        store_int(work + FIRST, first)
-        store_int(work + COUNT, min(chunk, batch - first))
-        if by_sequence:
-            run_by_sequence(width, layer, work)
-        else:
-            run_by_unit(width, layer, work)
+from jali.inference.vector import Width, width_type
 
 
 @functools.cache
-def entry(lanes: int) -> Any:
-    """The compiled time loop for vectors of ``lanes``; from numba's cache on disk where that has it.
+def entry(lanes: int, by_sequence: bool) -> Any:
+    """The compiled time loop for vectors of ``lanes`` over units or over sequences; from numba's cache on disk where that has it.
 
     ``f(width, layer, work, x, x_time, x_row, out, out_time, out_row, h, c, time, batch, offsets, reverse)`` takes
-    ``Width(lanes)`` and integers: the addresses of a :class:`Layer` and a :class:`Workspace` made for at least ``batch`` sequences;
+    ``Width(lanes)`` and integers: the addresses of a :class:`Layer` and a :class:`Workspace` for at least ``batch`` sequences;
     the address of x and the bytes from one step and from one sequence to the next; the same of the outputs; the addresses of h
     and c (0 where the cell has none), dense (batch, H), updated in place; the number of steps and sequences; the address of the
     steps' row offsets (T + 1) or 0; 1 for the reverse direction. It checks nothing, allocates nothing and releases the GIL.
     """
     signature = types.void(width_type(lanes), *[types.int64] * 14)
-    _run.compile(signature.args)
-    return _run.overloads[signature.args].entry_point
+    loop: Any = run_by_sequence if by_sequence else run_by_unit
+    loop.compile(signature.args)
+    return loop.overloads[signature.args].entry_point
 
 
 def run(
@@ -88,7 +69,7 @@ def run(
     _check_rows("out", out, (*leading, layer.hidden))
     time = x.shape[0] if offsets is None else len(offsets) - 1
     work = Workspace(layer, batch)
-    entry(layer.width)(
+    entry(layer.width, layer.by_sequence)(
         Width(layer.width), layer.address, work.address,
         x.ctypes.data, x.strides[0], x.strides[-2], out.ctypes.data, out.strides[0], out.strides[-2],
         h.ctypes.data, 0 if c is None else c.ctypes.data, time, batch,

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jali.errors import ModelError, PlanError
-from jali.inference.fields import CELLS, CHUNK, PADDED_INPUTS, WORK_FIELDS
+from jali.inference.compiled import kernel_address
+from jali.inference.fields import CELLS, CHUNK, LAYER_FIELDS, PADDED_INPUTS, WORK_FIELDS
 from jali.inference.packing import Floats, Packed, aligned_empty, pack
-from jali.inference.products import matrix_table
+from jali.inference.products import matrix_table, product_name
 from jali.inference.vector import Width, default_width
 
 
@@ -19,8 +20,8 @@ from jali.inference.vector import Width, default_width
 class Layer:
     """Packed weights of one layer and direction; immutable, shared by threads.
 
-    ``inputs`` is None where the caller gives ``w_in x`` itself. ``bias`` (G · padded) starts the gate sums: both biases, for a GRU
-    only the inputs'. ``recurrent_bias`` (G · padded) is the GRU's recurrent one, empty otherwise. ``table`` holds their addresses
+    ``inputs`` is None where the caller gives ``w_in x`` itself. ``bias`` (G · padded) starts the gate sums: both biases, for a
+    GRU only the inputs'. ``recurrent_bias`` (G · padded) is the GRU's recurrent one, empty otherwise. ``table`` holds their addresses
     (:data:`jali.inference.fields.LAYER_FIELDS`), ``address`` is its own.
     """
 
@@ -40,6 +41,11 @@ class Layer:
     def width(self) -> int:
         """Vector lanes."""
         return self.recurrent.width
+
+    @property
+    def by_sequence(self) -> bool:
+        """Whether vectors go over sequences, W at a time, and not over units."""
+        return self.recurrent.format == "rows"
 
     @property
     def hidden(self) -> int:
@@ -120,25 +126,33 @@ def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats,
         raise PlanError(
             f"input weights packed as 'rows' need recurrent weights packed so too, and not as {recurrent.format!r}"
         )
-    matrix = np.empty(0, np.int64) if inputs is None else matrix_table(inputs)
+    lanes = recurrent.width
+    first = None if inputs is None else matrix_table(inputs)
     second = matrix_table(recurrent)
     columns = 0 if inputs is None else inputs.shape[2]
     # All formats but tiles load whole vectors of inputs: rows must be padded, and they are faster when aligned.
     copied = inputs is not None and inputs.format != "tiles"
-    padded_inputs = -(-columns // recurrent.width) * recurrent.width if copied else 0
-    numbers = (
-        list(CELLS).index(cell),
-        recurrent.shape[1],
-        recurrent.padded,
-        CELLS[cell],
-        columns,
-        padded_inputs,
-        copied,
-    )
-    matrices = (matrix.ctypes.data if inputs else 0, bool(inputs and inputs.format == "rows"), second.ctypes.data)
-    biases = (bias.ctypes.data, recurrent_bias.ctypes.data)
-    table = np.array([*numbers, by_sequence, *matrices, *biases], np.int64)
-    return Layer(cell, inputs, recurrent, bias, recurrent_bias, table, (matrix, second))
+    fields = {
+        "hidden": recurrent.shape[1],
+        "padded": recurrent.padded,
+        "gates": CELLS[cell],
+        "inputs": columns,
+        "padded_inputs": -(-columns // lanes) * lanes if copied else 0,
+        "copied": copied,
+        "inputs_by_sequence": inputs is not None and inputs.format == "rows",
+        "recurrence_apart": cell == "gru",
+        "input_product": 0 if inputs is None else kernel_address(product_name(inputs), lanes),
+        "recurrent_product": kernel_address(product_name(recurrent), lanes),
+        "cell": kernel_address(cell, lanes),
+        "to_columns": kernel_address("to_columns", lanes) if by_sequence else 0,
+        "to_rows": kernel_address("to_rows", lanes) if by_sequence else 0,
+        "matrix": 0 if first is None else first.ctypes.data,
+        "recurrent": second.ctypes.data,
+        "bias": bias.ctypes.data,
+        "recurrent_bias": recurrent_bias.ctypes.data,
+    }
+    table = np.array([int(fields[name]) for name in LAYER_FIELDS], np.int64)
+    return Layer(cell, inputs, recurrent, bias, recurrent_bias, table, (second,) if first is None else (first, second))
 
 
 class Workspace:
@@ -148,7 +162,7 @@ class Workspace:
     """
 
     def __init__(self, layer: Layer, batch: int) -> None:
-        by_sequence = layer.recurrent.format == "rows"
+        by_sequence = layer.by_sequence
         count = layer.width if by_sequence else max(min(batch, CHUNK), 1)
         sums = count if by_sequence else 4 * count + 4  # at least the rows of the steps that are taken together
         padded, row = layer.recurrent.padded, layer.row

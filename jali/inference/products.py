@@ -1,7 +1,8 @@
 """Products ``z ← z + W x`` of a packed matrix with several input rows at once; see :mod:`jali.inference.packing`.
 
-A matrix is passed as the address of a table of int64 (:data:`MATRIX_FIELDS`), input rows as the address of a list of their
-addresses, gate sums as the address of the first row and the bytes between rows.
+The plain functions here are compiled by :mod:`jali.inference.compiled`, one by one and only when a layer needs them. A matrix is
+passed as the address of a table of int64 (:data:`MATRIX_FIELDS`), input rows as the address of a list of their addresses, gate
+sums as the address of the first row and the bytes between rows.
 """
 
 from __future__ import annotations
@@ -10,36 +11,44 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from jali.inference.packing import FORMATS, ROWS_AT_ONCE, Packed
+from jali.inference.packing import ROWS_AT_ONCE, Packed
 from jali.inference.vector import (
     at,
     load_int,
     load_vector,
     multiply_add,
+    operation,
     select_from_two,
     splat_value,
     vector,
 )
 
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-_TILES, _LANES, _ALIGNED, _ROWS = range(len(FORMATS))
-MATRIX_FIELDS = ("format", "groups", "gates", "gate_bytes", "starts", "targets", "index", "select", "values")
-_FORMAT, _GROUPS, _GATES, _GATE_BYTES, _STARTS, _TARGETS, _INDEX, _SELECT, _VALUES = (
-    8 * k for k in range(len(MATRIX_FIELDS))
-)
+MATRIX_FIELDS = ("groups", "gate_bytes", "starts", "targets", "index", "select", "values")
+_GROUPS, _GATE_BYTES, _STARTS, _TARGETS, _INDEX, _SELECT, _VALUES = (8 * k for k in range(len(MATRIX_FIELDS)))
 
 
 def matrix_table(packed: Packed) -> NDArray[np.int64]:
     """The table of one matrix; it holds addresses, so ``packed`` must outlive it."""
-    gate_bytes = 4 * packed.padded
     arrays = (packed.starts, packed.targets, packed.index, packed.select, packed.values)
-    numbers = (FORMATS.index(packed.format), len(packed.starts) - 1, packed.values.shape[1], gate_bytes)
+    numbers = (len(packed.starts) - 1, 4 * packed.padded)
     return np.array([*numbers, *(a.ctypes.data for a in arrays)], np.int64)
+
+
+def product_name(packed: Packed) -> str:
+    """Name of the kernel that multiplies with this matrix; for one gate, ``aligned`` is ``lanes``."""
+    gates = packed.values.shape[1]
+    return (
+        "lanes"
+        if packed.format == "aligned" and gates == 1
+        else f"aligned_{gates}"
+        if packed.format == "aligned"
+        else packed.format
+    )
 
 
 def _unroll(lanes: int, sums: int) -> int:
@@ -113,7 +122,7 @@ def _group_codegen(lanes: int, rows: int, gates: int, step: Any) -> Any:
     return codegen
 
 
-@intrinsic
+@operation
 def _tile_group(
     typingctx: Any, width: Any, rows: Any, begin: Any, end: Any, index: Any, select: Any, values: Any,
     sources: Any, z: Any, row_bytes: Any, gate_bytes: Any,
@@ -133,7 +142,7 @@ def _tile_group(
     return types.void(width, rows, *[types.int64] * 9), _group_codegen(lanes, count, 1, step)
 
 
-@intrinsic
+@operation
 def _lane_group(
     typingctx: Any, width: Any, rows: Any, gates: Any, begin: Any, end: Any, index: Any, select: Any, values: Any,
     sources: Any, z: Any, row_bytes: Any, gate_bytes: Any,
@@ -159,7 +168,7 @@ def _lane_group(
     return types.void(width, rows, gates, *[types.int64] * 9), _group_codegen(lanes, count, per_step, step)
 
 
-@intrinsic
+@operation
 def _row_group(
     typingctx: Any, width: Any, begin: Any, end: Any, index: Any, values: Any, source: Any, z: Any, targets: Any
 ) -> Any:
@@ -191,9 +200,8 @@ def _row_group(
     return types.void(width, *[types.int64] * 7), codegen
 
 
-@njit(nogil=True)
-def product_rows(width: Any, m: int, source: int, z: int) -> None:
-    """Adds the matrix at table ``m``, packed as ``rows``, times (C, W) inputs at ``source`` to the (G · padded, W) sums at z."""
+def rows(width: Any, m: int, count: int, source: int, z: int, row_bytes: int) -> None:
+    """``rows``: inputs (C, W) at ``source``, sums (G · padded, W) at z; ``count`` and ``row_bytes`` play no part."""
     starts, index, values = load_int(m + _STARTS), load_int(m + _INDEX), load_int(m + _VALUES)
     targets = load_int(m + _TARGETS)
     for g in range(load_int(m + _GROUPS)):
@@ -201,13 +209,13 @@ def product_rows(width: Any, m: int, source: int, z: int) -> None:
         _row_group(width, begin, end, index, values, source, z, targets + 8 * ROWS_AT_ONCE * g)
 
 
-@njit(nogil=True)
-def _tiles(width: Any, m: int, rows: int, sources: int, z: int, row_bytes: int) -> None:
+def tiles(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) -> None:
+    """``tiles``, for up to 8 input rows at a time."""
     starts, index, values = load_int(m + _STARTS), load_int(m + _INDEX), load_int(m + _VALUES)
     targets = load_int(m + _TARGETS)
     done = 0
-    while done < rows:
-        take = 8 if rows - done >= 8 else 4 if rows - done >= 4 else 2 if rows - done >= 2 else 1
+    while done < count:
+        take = 8 if count - done >= 8 else 4 if count - done >= 4 else 2 if count - done >= 2 else 1
         source, sums = sources + 8 * done, z + row_bytes * done
         for g in range(load_int(m + _GROUPS)):
             begin, end = load_int(starts + 8 * g), load_int(starts + 8 * g + 8)
@@ -223,14 +231,13 @@ def _tiles(width: Any, m: int, rows: int, sources: int, z: int, row_bytes: int) 
         done += take
 
 
-@njit(nogil=True)
-def _lanes(width: Any, m: int, rows: int, sources: int, z: int, row_bytes: int) -> None:
+def lanes(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) -> None:
+    """``lanes``, for up to 4 input rows at a time."""
     starts, index = load_int(m + _STARTS), load_int(m + _INDEX)
-    select, values = load_int(m + _SELECT), load_int(m + _VALUES)
-    targets = load_int(m + _TARGETS)
+    select, values, targets = load_int(m + _SELECT), load_int(m + _VALUES), load_int(m + _TARGETS)
     done = 0
-    while done < rows:
-        take = 4 if rows - done >= 4 else 1
+    while done < count:
+        take = 4 if count - done >= 4 else 1
         source, sums = sources + 8 * done, z + row_bytes * done
         for g in range(load_int(m + _GROUPS)):
             begin, end = load_int(starts + 8 * g), load_int(starts + 8 * g + 8)
@@ -242,38 +249,39 @@ def _lanes(width: Any, m: int, rows: int, sources: int, z: int, row_bytes: int) 
         done += take
 
 
-@njit(nogil=True)
-def _aligned(width: Any, m: int, rows: int, sources: int, z: int, row_bytes: int) -> None:
+def aligned_3(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) -> None:
+    """``aligned`` with three gates, for up to 4 input rows at a time."""
     starts, index = load_int(m + _STARTS), load_int(m + _INDEX)
-    select, values = load_int(m + _SELECT), load_int(m + _VALUES)
-    gates, gate_bytes = load_int(m + _GATES), load_int(m + _GATE_BYTES)
-    targets = load_int(m + _TARGETS)
+    select, values, targets = load_int(m + _SELECT), load_int(m + _VALUES), load_int(m + _TARGETS)
+    gate = load_int(m + _GATE_BYTES)
     done = 0
-    while done < rows:
-        take = 4 if rows - done >= 4 else 1
+    while done < count:
+        take = 4 if count - done >= 4 else 1
         source, sums = sources + 8 * done, z + row_bytes * done
         for g in range(load_int(m + _GROUPS)):
             begin, end = load_int(starts + 8 * g), load_int(starts + 8 * g + 8)
             target = sums + load_int(targets + 8 * g)
-            if gates == 4:
-                if take == 4:
-                    _lane_group(width, 4, 4, begin, end, index, select, values, source, target, row_bytes, gate_bytes)
-                else:
-                    _lane_group(width, 1, 4, begin, end, index, select, values, source, target, row_bytes, gate_bytes)
-            elif take == 4:
-                _lane_group(width, 4, 3, begin, end, index, select, values, source, target, row_bytes, gate_bytes)
+            if take == 4:
+                _lane_group(width, 4, 3, begin, end, index, select, values, source, target, row_bytes, gate)
             else:
-                _lane_group(width, 1, 3, begin, end, index, select, values, source, target, row_bytes, gate_bytes)
+                _lane_group(width, 1, 3, begin, end, index, select, values, source, target, row_bytes, gate)
         done += take
 
 
-@njit(nogil=True)
-def product(width: Any, m: int, rows: int, sources: int, z: int, row_bytes: int) -> None:
-    """Adds the matrix at table ``m`` times each of ``rows`` inputs to the rows of gate sums at ``z``."""
-    form = load_int(m + _FORMAT)
-    if form == _TILES:
-        _tiles(width, m, rows, sources, z, row_bytes)
-    elif form == _LANES:
-        _lanes(width, m, rows, sources, z, row_bytes)
-    else:
-        _aligned(width, m, rows, sources, z, row_bytes)
+def aligned_4(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) -> None:
+    """``aligned`` with four gates, for up to 4 input rows at a time."""
+    starts, index = load_int(m + _STARTS), load_int(m + _INDEX)
+    select, values, targets = load_int(m + _SELECT), load_int(m + _VALUES), load_int(m + _TARGETS)
+    gate = load_int(m + _GATE_BYTES)
+    done = 0
+    while done < count:
+        take = 4 if count - done >= 4 else 1
+        source, sums = sources + 8 * done, z + row_bytes * done
+        for g in range(load_int(m + _GROUPS)):
+            begin, end = load_int(starts + 8 * g), load_int(starts + 8 * g + 8)
+            target = sums + load_int(targets + 8 * g)
+            if take == 4:
+                _lane_group(width, 4, 4, begin, end, index, select, values, source, target, row_bytes, gate)
+            else:
+                _lane_group(width, 1, 4, begin, end, index, select, values, source, target, row_bytes, gate)
+        done += take

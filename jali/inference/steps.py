@@ -1,6 +1,6 @@
 """What both time loops share: which sequences are active, where their rows lie, and how gate sums start.
 
-``layer`` and ``work`` are addresses of the tables of :mod:`jali.inference.fields`. Sequences are counted from the first one at work.
+``layer`` and ``work`` are addresses of the tables of :mod:`jali.inference.fields`. Sequences are counted from the first at work.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jali.inference.fields import (
     COUNT,
     FIRST,
     GATES,
+    INPUT_PRODUCT,
     INPUTS,
     LENGTHS,
     MATRIX,
@@ -32,8 +33,18 @@ from jali.inference.fields import (
     X_TIME,
     X,
 )
-from jali.inference.products import product
-from jali.inference.vector import add, copy_bytes, load, load_int, store, store_int, width_of
+from jali.inference.vector import add, call_kernel, copy_bytes, load, load_int, store, store_int, width_of
+
+
+@njit(nogil=True)
+def begin_call(
+    work: int, x: int, x_time: int, x_row: int, out: int, out_time: int, out_row: int, h: int, c: int, time: int, offsets: int,
+    reverse: int,
+) -> None:  # fmt: skip
+    """Writes the arguments of a run to the table."""
+    call = (x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, reverse)
+    for k in range(len(call)):
+        store_int(work + X + 8 * k, call[k])
 
 
 @njit(nogil=True)
@@ -93,7 +104,7 @@ def row_bytes(layer: int) -> int:
 def _start_row(width: Any, layer: int, z: int, x: int) -> None:
     """Gate sums of one row: the bias, plus x itself where the caller gives the inputs' part."""
     size, bias = row_bytes(layer), load_int(layer + BIAS)
-    if load_int(layer + MATRIX) != 0:
+    if load_int(layer + INPUT_PRODUCT) != 0:
         copy_bytes(z, bias, size)
         return
     for k in range(0, size, 4 * width_of(width)):
@@ -111,7 +122,7 @@ def copy_input(layer: int, work: int, row: int, source: int) -> int:
 @njit(nogil=True)
 def input_sums(width: Any, layer: int, work: int, z: int, begin: int, end: int) -> None:
     """Bias and input part of the gate sums of steps begin … end - 1: rows of active sequences, step after step, at z."""
-    sources, size, matrix = load_int(work + SOURCES), row_bytes(layer), load_int(layer + MATRIX)
+    sources, size, kernel = load_int(work + SOURCES), row_bytes(layer), load_int(layer + INPUT_PRODUCT)
     rows = 0
     for step in range(begin, end):
         for b in range(active(work, step)):
@@ -121,5 +132,5 @@ def input_sums(width: Any, layer: int, work: int, z: int, begin: int, end: int) 
                 source = copy_input(layer, work, rows, source)
             store_int(sources + 8 * rows, source)
             rows += 1
-    if matrix != 0:
-        product(width, matrix, rows, sources, z, size)
+    if kernel != 0:
+        call_kernel(kernel, load_int(layer + MATRIX), rows, sources, z, size)
