@@ -87,6 +87,6 @@ def _row_offsets(sizes: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
 def _check_rows(name: str, array: Floats, shape: tuple[int, ...], contiguous: bool = False) -> None:
     if array.shape != shape or array.dtype != np.float32:
         raise DataError(f"{name} is {array.dtype} {array.shape}; expected float32 {shape}")
-    rows_dense = array.shape[-1] <= 1 or array.strides[-1] == 4
+    rows_dense = array.size == 0 or array.shape[-1] == 1 or array.strides[-1] == 4
     if not rows_dense or (contiguous and not array.flags.c_contiguous):
         raise DataError(f"{name} has strides {array.strides}; make it contiguous first")

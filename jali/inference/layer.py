@@ -21,8 +21,8 @@ class Layer:
     """Packed weights of one layer and direction; immutable, shared by threads.
 
     ``inputs`` is None where the caller gives ``w_in x`` itself. ``bias`` (G · padded) starts the gate sums: both biases, for a
-    GRU only the inputs'. ``recurrent_bias`` (G · padded) is the GRU's recurrent one, empty otherwise. ``table`` holds their addresses
-    (:data:`jali.inference.fields.LAYER_FIELDS`), ``address`` is its own.
+    GRU only the inputs'. ``recurrent_bias`` (G · padded) is the GRU's recurrent one, empty otherwise. ``table`` holds their
+    addresses (:data:`jali.inference.fields.LAYER_FIELDS`), ``address`` is its own.
     """
 
     cell: str
@@ -93,10 +93,11 @@ def build_layer(
     gates, hidden = CELLS[cell], w_rec.shape[1] if w_rec.ndim == 3 else 0
     _check("w_rec", w_rec, (gates, hidden, hidden))
     recurrent = pack(w_rec, lanes, forms[1], batch)
+    by_unit = recurrent.format != "rows"
     inputs = None
     if w_in is not None:
         _check("w_in", w_in, (gates, hidden, w_in.shape[-1]))
-        inputs = pack(w_in, lanes, forms[0], max(batch, 8))
+        inputs = pack(w_in, lanes, forms[0], max(batch, 8), by_unit=by_unit)
     biases = [np.zeros((gates, hidden), np.float32) if b is None else np.asarray(b, np.float32) for b in (b_in, b_rec)]
     for name, bias in zip(("b_in", "b_rec"), biases, strict=True):
         _check(name, bias, (gates, hidden))

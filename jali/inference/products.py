@@ -42,13 +42,9 @@ def matrix_table(packed: Packed) -> NDArray[np.int64]:
 def product_name(packed: Packed) -> str:
     """Name of the kernel that multiplies with this matrix; for one gate, ``aligned`` is ``lanes``."""
     gates = packed.values.shape[1]
-    return (
-        "lanes"
-        if packed.format == "aligned" and gates == 1
-        else f"aligned_{gates}"
-        if packed.format == "aligned"
-        else packed.format
-    )
+    if packed.format != "aligned":
+        return packed.format
+    return "lanes" if gates == 1 else f"aligned_{gates}"
 
 
 def _unroll(lanes: int, sums: int) -> int:
