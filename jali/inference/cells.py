@@ -1,7 +1,8 @@
 """The cell updates, fused: gate sums z to new states, W units at a time.
 
 Gate order is PyTorch's. Every row of gate sums is ``gates · padded`` floats, every row of states ``padded`` floats; the padding
-units start at zero and stay there, since each cell maps zero sums and a zero state to a zero state.
+units start at zero and stay there, since each cell maps zero sums and a zero state to a zero state. Where vectors go over
+sequences, ``padded`` counts units times W. The functions are compiled by :mod:`jali.inference.compiled`.
 """
 
 from __future__ import annotations
@@ -9,14 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from jali.inference.vector import add, div, fma, load, maximum, mul, splat, store, sub, width_of
 from jali.inference.vector_math import one_plus_exp_minus, sigmoid, tanh, tanh_parts
 
 
-@njit(nogil=True)
-def lstm_cell(width: Any, z: int, h: int, c: int, padded: int) -> None:
+def lstm_cell(width: Any, z: int, u: int, h: int, c: int, padded: int) -> None:
     """``c ← σ(f) c + σ(i) tanh(g)``, ``h ← σ(o) tanh(c)``; products of two gates share one division."""
     gate = padded * 4
     for k in range(0, gate, width_of(width) * 4):
@@ -30,8 +29,7 @@ def lstm_cell(width: Any, z: int, h: int, c: int, padded: int) -> None:
         store(h + k, div(above, mul(below, one_plus_o)))
 
 
-@njit(nogil=True)
-def gru_cell(width: Any, z: int, u: int, h: int, padded: int) -> None:
+def gru_cell(width: Any, z: int, u: int, h: int, c: int, padded: int) -> None:
     """``n = tanh(z_n + σ(r) u_n)``, ``h ← n + σ(z) (h - n)``; z sums the inputs' part, u the recurrent one."""
     gate = padded * 4
     for k in range(0, gate, width_of(width) * 4):
@@ -41,15 +39,13 @@ def gru_cell(width: Any, z: int, u: int, h: int, padded: int) -> None:
         store(h + k, fma(update, sub(load(width, h + k), new), new))
 
 
-@njit(nogil=True)
-def tanh_cell(width: Any, z: int, h: int, padded: int) -> None:
+def tanh_cell(width: Any, z: int, u: int, h: int, c: int, padded: int) -> None:
     """``h ← tanh(z)``."""
     for k in range(0, padded * 4, width_of(width) * 4):
         store(h + k, tanh(width, load(width, z + k)))
 
 
-@njit(nogil=True)
-def relu_cell(width: Any, z: int, h: int, padded: int) -> None:
+def relu_cell(width: Any, z: int, u: int, h: int, c: int, padded: int) -> None:
     """``h ← max(z, 0)``."""
     zero = splat(width, np.float32(0))
     for k in range(0, padded * 4, width_of(width) * 4):

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jali.errors import ModelError
+from jali.errors import ModelError, PlanError
+from jali.inference.compiled import kernel_address
+from jali.inference.fields import CELLS, CHUNK, LAYER_FIELDS, PADDED_INPUTS, WORK_FIELDS
 from jali.inference.packing import Floats, Packed, aligned_empty, pack
-from jali.inference.products import matrix_table
+from jali.inference.products import matrix_table, product_name
 from jali.inference.vector import Width, default_width
-
-CELLS = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}  # gates
-LAYER_FIELDS = (
-    "cell",
-    "hidden",
-    "padded",
-    "gates",
-    "inputs",
-    "input_copy",
-    "matrix",
-    "recurrent",
-    "bias",
-    "recurrent_bias",
-)
-WORK_FIELDS = ("h", "c", "z", "u", "copies", "sources", "states", "lengths", "block")
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
     """Packed weights of one layer and direction; immutable, shared by threads.
 
-    ``inputs`` is None where the caller gives ``w_in x`` itself. ``bias`` (G · padded) starts the gate sums: both biases, for a GRU
-    only the inputs'. ``recurrent_bias`` (G · padded) is the GRU's recurrent one, empty otherwise. ``table`` holds their addresses
-    (:data:`LAYER_FIELDS`), ``address`` is its own.
+    ``inputs`` is None where the caller gives ``w_in x`` itself. ``bias`` (G · padded) starts the gate sums: both biases, for a
+    GRU only the inputs'. ``recurrent_bias`` (G · padded) is the GRU's recurrent one, empty otherwise. ``table`` holds their
+    addresses (:data:`jali.inference.fields.LAYER_FIELDS`), ``address`` is its own.
     """
 
     cell: str
@@ -55,6 +41,11 @@ class Layer:
     def width(self) -> int:
         """Vector lanes."""
         return self.recurrent.width
+
+    @property
+    def by_sequence(self) -> bool:
+        """Whether vectors go over sequences, W at a time, and not over units."""
+        return self.recurrent.format == "rows"
 
     @property
     def hidden(self) -> int:
@@ -102,10 +93,11 @@ def build_layer(
     gates, hidden = CELLS[cell], w_rec.shape[1] if w_rec.ndim == 3 else 0
     _check("w_rec", w_rec, (gates, hidden, hidden))
     recurrent = pack(w_rec, lanes, forms[1], batch)
+    by_unit = recurrent.format != "rows"
     inputs = None
     if w_in is not None:
         _check("w_in", w_in, (gates, hidden, w_in.shape[-1]))
-        inputs = pack(w_in, lanes, forms[0], max(batch, 8))
+        inputs = pack(w_in, lanes, forms[0], max(batch, 8), by_unit=by_unit)
     biases = [np.zeros((gates, hidden), np.float32) if b is None else np.asarray(b, np.float32) for b in (b_in, b_rec)]
     for name, bias in zip(("b_in", "b_rec"), biases, strict=True):
         _check(name, bias, (gates, hidden))
@@ -130,52 +122,70 @@ def _padded_bias(bias: Floats, like: Packed) -> Floats:
 
 
 def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats, recurrent_bias: Floats) -> Layer:
-    matrix = np.empty(0, np.int64) if inputs is None else matrix_table(inputs)
+    by_sequence = recurrent.format == "rows"
+    if inputs is not None and inputs.format == "rows" and not by_sequence:
+        raise PlanError(
+            f"input weights packed as 'rows' need recurrent weights packed so too, and not as {recurrent.format!r}"
+        )
+    lanes = recurrent.width
+    first = None if inputs is None else matrix_table(inputs)
     second = matrix_table(recurrent)
     columns = 0 if inputs is None else inputs.shape[2]
-    # The formats that load whole registers of inputs would read beyond the end of a row.
-    ragged = inputs is not None and inputs.format != "tiles" and columns % recurrent.width != 0
-    copied = -(-columns // recurrent.width) * recurrent.width if ragged else 0
-    numbers = (list(CELLS).index(cell), recurrent.shape[1], recurrent.padded, CELLS[cell], columns, copied)
-    addresses = (
-        matrix.ctypes.data if inputs is not None else 0,
-        second.ctypes.data,
-        bias.ctypes.data,
-        recurrent_bias.ctypes.data,
-    )
-    table = np.array([*numbers, *addresses], np.int64)
-    return Layer(cell, inputs, recurrent, bias, recurrent_bias, table, (matrix, second))
-
-
-@functools.cache
-def _block(batch: int) -> int:
-    """Time steps whose input products are done together: enough for 8 rows, so that the weights are read once for these."""
-    return next(steps for steps in (1, 2, 4, 8) if steps * batch >= 8 and (steps * batch % 4 == 0 or batch > 8))
+    # All formats but tiles load whole vectors of inputs: rows must be padded, and they are faster when aligned.
+    copied = inputs is not None and inputs.format != "tiles"
+    fields = {
+        "hidden": recurrent.shape[1],
+        "padded": recurrent.padded,
+        "gates": CELLS[cell],
+        "inputs": columns,
+        "padded_inputs": -(-columns // lanes) * lanes if copied else 0,
+        "copied": copied,
+        "inputs_by_sequence": inputs is not None and inputs.format == "rows",
+        "recurrence_apart": cell == "gru",
+        "input_product": 0 if inputs is None else kernel_address(product_name(inputs), lanes),
+        "recurrent_product": kernel_address(product_name(recurrent), lanes),
+        "cell": kernel_address(cell, lanes),
+        "to_columns": kernel_address("to_columns", lanes) if by_sequence else 0,
+        "to_rows": kernel_address("to_rows", lanes) if by_sequence else 0,
+        "matrix": 0 if first is None else first.ctypes.data,
+        "recurrent": second.ctypes.data,
+        "bias": bias.ctypes.data,
+        "recurrent_bias": recurrent_bias.ctypes.data,
+    }
+    table = np.array([int(fields[name]) for name in LAYER_FIELDS], np.int64)
+    return Layer(cell, inputs, recurrent, bias, recurrent_bias, table, (second,) if first is None else (first, second))
 
 
 class Workspace:
     """Memory for one run at a time of ``layer`` on up to ``batch`` sequences; not shared by threads.
 
-    ``table`` holds addresses (:data:`WORK_FIELDS`), ``address`` is its own.
+    ``table`` holds addresses (:data:`jali.inference.fields.WORK_FIELDS`), ``address`` is its own.
     """
 
     def __init__(self, layer: Layer, batch: int) -> None:
-        block = _block(max(batch, 1))
+        by_sequence = layer.by_sequence
+        count = layer.width if by_sequence else max(min(batch, CHUNK), 1)
+        sums = count if by_sequence else 4 * count + 4  # at least the rows of the steps that are taken together
         padded, row = layer.recurrent.padded, layer.row
+        padded_inputs = int(layer.table[PADDED_INPUTS // 8])
         sizes = (
-            batch * padded,
-            batch * padded if layer.cell == "lstm" else 0,
-            block * batch * row,
-            batch * row if layer.cell == "gru" else 0,
-            block * batch * int(layer.table[LAYER_FIELDS.index("input_copy")]),
+            count * padded,
+            count * padded if layer.cell == "lstm" else 0,
+            sums * row,
+            count * row if layer.cell == "gru" else 0,
+            sums * padded_inputs,
+            count * padded if by_sequence else 0,
+            count * padded_inputs if by_sequence else 0,
+            count * row if by_sequence else 0,
         )
         ends = np.cumsum([-(-s // 16) * 16 for s in sizes])
         self._floats = aligned_empty((int(ends[-1]),), np.float32)
         self._floats[...] = 0
         starts = self._floats.ctypes.data + 4 * np.concatenate([[0], ends[:-1]])
-        self._lists = np.zeros((block + 2, batch), np.int64)  # sources, states, lengths
-        self._lists[block] = starts[0] + 4 * padded * np.arange(batch)
-        lists = self._lists.ctypes.data + 8 * batch * np.array([0, block, block + 1])
+        self._lists = np.zeros(sums + 2 * count, np.int64)  # sources, states, lengths
+        self._lists[sums : sums + count] = starts[0] + 4 * padded * np.arange(count)
+        lists = self._lists.ctypes.data + 8 * np.array([0, sums, sums + count])
         self.layer, self.batch = layer, batch
-        self.table = np.array([*starts, *lists, block], np.int64)
+        self.table = np.zeros(len(WORK_FIELDS), np.int64)
+        self.table[: len(starts) + len(lists)] = [*starts, *lists]
         self.address = self.table.ctypes.data

@@ -9,6 +9,7 @@ format          a step is
 ``tiles``       one column and its W weights: dense rows, and blocks of 16 rows that share their columns
 ``lanes``       two registers of W inputs, and per lane one of these 2W inputs and its weight: any pattern, ``n:m`` best
 ``aligned``     as ``lanes``, with one choice of inputs and a weight per gate: gates that share their columns
+``rows``        one column and weight for each of 4 rows, for W sequences at once: any pattern, for larger batches
 ==============  =====================================================================================================
 """
 
@@ -23,9 +24,11 @@ from numpy.typing import NDArray
 from jali.errors import ModelError, PlanError
 
 Floats = NDArray[np.float32]
-FORMATS = ("tiles", "lanes", "aligned")
+FORMATS = ("tiles", "lanes", "aligned", "rows")
+ROWS_AT_ONCE = 4
 _ALIGNMENT = 64
-_MAX_REGISTERS = 2**16
+_MAX_OFFSET = 2**31 - 1
+_FULL = 0.9  # tiles this full are not beaten: the other formats store an index per weight
 _PAIR_LIMIT = 64  # registers up to which all pairs are compared
 
 
@@ -35,7 +38,10 @@ class Packed:
 
     ``starts`` (groups + 1) delimits the groups' steps; ``index`` (steps, 1) holds byte offsets of columns for ``tiles``, else
     (steps, 2) byte offsets of the two registers; ``select`` (steps, W) the lanes' choices, empty for ``tiles``; ``values``
-    (steps, V, W) the weights with V = G for ``aligned``, else 1. Groups are ordered by gate, then unit.
+    (steps, V, W) the weights with V = G for ``aligned``, else 1. ``rows`` has (steps, 4) offsets and (steps, 4, 1) weights, and
+    its inputs and sums hold W sequences per column and row. ``targets`` (groups, 1 or 4) are byte offsets of the groups' sums.
+
+    Groups are ordered by their number of steps: loops of equal length are what a processor predicts.
     """
 
     format: str
@@ -43,6 +49,7 @@ class Packed:
     width: int
     nonzero: int
     starts: NDArray[np.int64]
+    targets: NDArray[np.int64]
     index: NDArray[np.int32]
     select: NDArray[np.uint8]
     values: Floats
@@ -65,45 +72,53 @@ class Packed:
     @property
     def bytes(self) -> int:
         """Bytes that one product reads besides its input."""
-        return self.starts.nbytes + self.index.nbytes + self.select.nbytes + self.values.nbytes
+        return self.starts.nbytes + self.targets.nbytes + self.index.nbytes + self.select.nbytes + self.values.nbytes
 
 
-def pack(weights: NDArray[Any], width: int, form: str | None = None, batch: int = 1) -> Packed:
+def pack(
+    weights: NDArray[Any], width: int, form: str | None = None, batch: int = 1, *, by_unit: bool = False
+) -> Packed:
     """Packs ``weights`` (G, H, C) for vectors of ``width`` lanes; ``form`` overrides the choice.
 
-    The choice is the format of least :func:`cost` for ``batch`` sequences at once. :class:`ModelError` for weights that are not
-    finite or not (G, H, C); :class:`PlanError` for an unknown format.
+    The choice is the format of least :func:`cost` for ``batch`` sequences at once, not ``rows`` if ``by_unit``.
+    :class:`ModelError` for weights that are not finite or not (G, H, C); :class:`PlanError` for an unknown format.
     """
     array = np.asarray(weights, np.float32)
     if array.ndim != 3 or 0 in array.shape[:2]:
         raise ModelError(f"weights of shape {array.shape}; a gate matrix is (G, H, C) with G, H ≥ 1")
     if not np.isfinite(array).all():
         raise ModelError("weights that are NaN or infinite cannot be packed; repair or retrain the model")
-    if -(-array.shape[2] // width) > _MAX_REGISTERS * 8:
-        raise ModelError(f"{array.shape[2]} columns; byte offsets of 32 bits allow {_MAX_REGISTERS * 8 * width}")
+    if array.shape[2] * 4 * width > _MAX_OFFSET:
+        raise ModelError(f"{array.shape[2]} columns; byte offsets of 32 bits allow {_MAX_OFFSET // (4 * width)}")
     if form is not None:
         return _packer(form)(array, width)
     candidates = [_tiles(array, width)]
-    density = candidates[0].nonzero / max(candidates[0].stored, 1)
-    if density < _TILES_FULL:
+    if candidates[0].nonzero < _FULL * candidates[0].stored:
         candidates.append(_lanes(array, width))
-        if array.shape[0] > 1:
-            candidates.append(_aligned(array, width))
-    return min(candidates, key=lambda p: cost(p, batch))
-
-
-_TILES_FULL = 0.9  # tiles this full cannot be beaten: the other formats store an index per weight
+        candidates += [_aligned(array, width)] if array.shape[0] > 1 else []
+        candidates += [_rows(array, width)] if batch >= width and not by_unit else []
+    return min(candidates, key=lambda packed: cost(packed, batch))
 
 
 def cost(packed: Packed, batch: int = 1) -> float:
-    """Estimated cycles of one product for ``batch`` sequences: what is read at 32 bytes a cycle, or what is computed."""
-    vectors = packed.values.shape[1]
-    loads = 1 if packed.format == "tiles" else 2 + vectors / 2
-    return packed.steps * max(packed.bytes / max(packed.steps, 1) / 32, batch * loads / 2)
+    """Estimated cycles of one product for ``batch`` sequences, from rates measured on an AVX-512 processor (Zen 5).
+
+    ``a + b · batch`` per step, a for reading the weights and b for the work. The choice of lanes' inputs takes one instruction
+    with 16 lanes, three with 8, and one per lane with 4.
+    """
+    gates = packed.values.shape[1]
+    choice = {16: 1.0, 8: 2.0, 4: 5.0}[packed.width]
+    per_step = {
+        "tiles": 0.8 + 0.6 * batch,
+        "lanes": 1.2 + (choice + 0.75) * batch,
+        "aligned": 1.0 + 0.5 * gates + (choice + 0.5 * gates) * batch,
+        "rows": 5.5 * -(-batch // packed.width),
+    }
+    return packed.steps * per_step[packed.format]
 
 
 def _packer(form: str) -> Any:
-    packers = {"tiles": _tiles, "lanes": _lanes, "aligned": _aligned}
+    packers = {"tiles": _tiles, "lanes": _lanes, "aligned": _aligned, "rows": _rows}
     if form not in packers:
         raise PlanError(f"format {form!r} is unknown; it is one of {', '.join(FORMATS)}")
     return packers[form]
@@ -128,19 +143,39 @@ def pad_units(weights: Floats, width: int) -> Floats:
     return np.pad(weights, ((0, 0), (0, -weights.shape[1] % width), (0, 0)))
 
 
-def _finish(form: str, weights: Floats, width: int, counts: NDArray[Any], *parts: NDArray[Any]) -> Packed:
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    arrays = [_on_cache_line(np.ascontiguousarray(p)) for p in (starts, *parts)]
-    return Packed(form, weights.shape, width, int(np.count_nonzero(weights)), *arrays)
+def _finish(
+    form: str, weights: Floats, width: int, group: NDArray[Any], targets: NDArray[Any], *parts: NDArray[Any]
+) -> Packed:
+    """Sorts the steps, whose groups are ``group`` (steps,), by the groups' number of steps."""
+    counts = np.bincount(group, minlength=len(targets))
+    by_count = np.argsort(counts, kind="stable")
+    steps = np.argsort(np.argsort(by_count, kind="stable")[group], kind="stable")
+    starts = np.concatenate([[0], np.cumsum(counts[by_count])])
+    arrays = (starts.astype(np.int64), targets[by_count].astype(np.int64), *(p[steps] for p in parts))
+    return Packed(form, weights.shape, width, int(np.count_nonzero(weights)), *(_on_cache_line(a) for a in arrays))
 
 
 def _tiles(weights: Floats, width: int) -> Packed:
     groups = pad_units(weights, width).reshape(-1, width, weights.shape[2])  # (groups, W, C)
     group, column = np.nonzero((groups != 0).any(1))
     values = groups[group, :, column][:, None, :]
-    counts = np.bincount(group, minlength=len(groups))
     index = (4 * column[:, None]).astype(np.int32)
-    return _finish("tiles", weights, width, counts, index, np.empty((0, width), np.uint8), values)
+    targets = 4 * width * np.arange(len(groups))[:, None]
+    return _finish("tiles", weights, width, group, targets, index, np.empty((len(index), 0), np.uint8), values)
+
+
+def _rows(weights: Floats, width: int) -> Packed:
+    rows = pad_units(weights, width).reshape(-1, weights.shape[2])  # (G · padded, C)
+    order = np.argsort((rows != 0).sum(1), kind="stable").reshape(-1, ROWS_AT_ONCE)  # rows of like length go together
+    keep = rows[order] != 0  # (groups, 4, C)
+    columns = np.argsort(~keep, axis=2, kind="stable")  # the entries first
+    length = keep.sum(2).max(1)
+    group = np.repeat(np.arange(len(order)), length)
+    position = np.arange(len(group)) - np.repeat(np.cumsum(length) - length, length)
+    column = columns[group, :, position]  # (steps, 4)
+    values = rows[order[group], column][..., None]
+    index = (4 * width * column).astype(np.int32)
+    return _finish("rows", weights, width, group, 4 * width * order, index, np.empty((len(index), 0), np.uint8), values)
 
 
 def _lanes(weights: Floats, width: int) -> Packed:
@@ -159,19 +194,19 @@ def _from_lists(form: str, weights: Floats, width: int, groups: Floats) -> Packe
     columns = -(-weights.shape[2] // width) * width
     groups = np.pad(groups, ((0, 0), (0, 0), (0, 0), (0, columns - weights.shape[2])))
     group, registers, column, taken = schedule((groups != 0).any(1), width)
-    counts = np.bincount(group, minlength=len(groups))
     lane = np.arange(width)
     values = groups[group[:, None], :, lane, column] * taken[..., None]  # (steps, W, V)
     select = column % width + width * (column // width != registers[:, :1])
     index = (registers * 4 * width).astype(np.int32)
-    return _finish(form, weights, width, counts, index, select.astype(np.uint8), values.swapaxes(1, 2))
+    targets = 4 * width * np.arange(len(groups))[:, None]
+    return _finish(form, weights, width, group, targets, index, select.astype(np.uint8), values.swapaxes(1, 2))
 
 
 def schedule(keep: NDArray[np.bool_], width: int) -> tuple[NDArray[np.int64], ...]:
     """Orders the entries of ``keep`` (groups, W, C) into steps that each read two registers of W columns.
 
     Greedy: a step takes the two registers that serve the lanes with most left to do. Returns the steps' groups (steps,),
-    registers (steps, 2), columns (steps, W) and whether a lane has an entry there (steps, W), sorted by group.
+    registers (steps, 2), columns (steps, W) and whether a lane has an entry there (steps, W), in no particular order.
     """
     n, lanes, columns = keep.shape
     parts = keep.reshape(n, lanes, columns // width, width)
@@ -196,8 +231,7 @@ def schedule(keep: NDArray[np.bool_], width: int) -> tuple[NDArray[np.int64], ..
         empty = np.empty((0, lanes), np.int64)
         return np.empty(0, np.int64), empty[:, :2], empty, empty.astype(bool)
     group, registers, column, taken = (np.concatenate(p) for p in zip(*out, strict=True))
-    by_group = np.argsort(group, kind="stable")
-    return group[by_group], registers[by_group], column[by_group], taken[by_group]
+    return group, registers, column, taken
 
 
 def _best_pair(left: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -24,7 +24,8 @@ from numba.extending import NativeValue, intrinsic, models, register_model, type
 from jali.errors import LimitError
 
 WIDTHS = (4, 8, 16)
-_SOURCES = ("vector.py", "vector_math.py", "products.py", "cells.py", "kernels.py")
+_SOURCES = ("vector.py", "vector_math.py", "products.py", "cells.py", "steps.py", "by_unit.py", "by_sequence.py")
+operation: Any = intrinsic  # numba types the result by the function before its typing context is taken away
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
@@ -158,13 +159,13 @@ def select_from_two(builder: Any, first: Any, second: Any, choice: Any, lanes: i
 # ---- the operations, as seen by numba code ----
 
 
-@intrinsic
+@operation
 def width_of(typingctx: Any, width: Any) -> Any:
     """Lanes of a width, as an integer constant."""
     return types.int64(width), lambda context, builder, sig, args: ir.Constant(_I64, sig.args[0].lanes)
 
 
-@intrinsic
+@operation
 def load(typingctx: Any, width: Any, address: Any) -> Any:
     """``lanes`` floats from an address."""
 
@@ -174,7 +175,17 @@ def load(typingctx: Any, width: Any, address: Any) -> Any:
     return VecType(width.lanes)(width, types.int64), codegen
 
 
-@intrinsic
+@operation
+def load_splat(typingctx: Any, width: Any, address: Any) -> Any:
+    """The float at an address, in every lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return splat_value(builder, builder.load(at(builder, args[1], _F32)), sig.args[0].lanes)
+
+    return VecType(width.lanes)(width, types.int64), codegen
+
+
+@operation
 def store(typingctx: Any, address: Any, value: Any) -> Any:
     """Writes a vector to an address."""
 
@@ -185,7 +196,7 @@ def store(typingctx: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, value), codegen
 
 
-@intrinsic
+@operation
 def splat(typingctx: Any, width: Any, value: Any) -> Any:
     """A number in every lane."""
 
@@ -196,11 +207,11 @@ def splat(typingctx: Any, width: Any, value: Any) -> Any:
 
 
 def _binary(name: str, meaning: str) -> Any:
-    def operation(typingctx: Any, a: Any, b: Any) -> Any:
+    def function(typingctx: Any, a: Any, b: Any) -> Any:
         return a(a, a), lambda context, builder, sig, args: getattr(builder, name)(*args)
 
-    operation.__name__, operation.__doc__ = name, meaning
-    return intrinsic(operation)
+    function.__name__, function.__doc__ = name, meaning
+    return intrinsic(function)
 
 
 add = _binary("fadd", "Lane-wise ``a + b``.")
@@ -210,27 +221,27 @@ div = _binary("fdiv", "Lane-wise ``a / b``.")
 
 
 def _bound(name: str, comparison: str, meaning: str) -> Any:
-    def operation(typingctx: Any, a: Any, b: Any) -> Any:
+    def function(typingctx: Any, a: Any, b: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             return builder.select(builder.fcmp_ordered(comparison, args[1], args[0]), args[1], args[0])
 
         return a(a, a), codegen
 
-    operation.__name__, operation.__doc__ = name, meaning
-    return intrinsic(operation)
+    function.__name__, function.__doc__ = name, meaning
+    return intrinsic(function)
 
 
 maximum = _bound("maximum", ">", "Lane-wise larger one; a NaN in ``a`` stays.")
 minimum = _bound("minimum", "<", "Lane-wise smaller one; a NaN in ``a`` stays.")
 
 
-@intrinsic
+@operation
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """Lane-wise ``a·b + c``."""
     return a(a, a, a), lambda context, builder, sig, args: multiply_add(builder, *args)
 
 
-@intrinsic
+@operation
 def negative_abs(typingctx: Any, a: Any) -> Any:
     """Lane-wise ``-|a|``."""
 
@@ -243,7 +254,7 @@ def negative_abs(typingctx: Any, a: Any) -> Any:
     return a(a), codegen
 
 
-@intrinsic
+@operation
 def copy_sign(typingctx: Any, magnitude: Any, sign: Any) -> Any:
     """Lane-wise ``|magnitude|`` with the sign of ``sign``."""
 
@@ -253,7 +264,7 @@ def copy_sign(typingctx: Any, magnitude: Any, sign: Any) -> Any:
     return magnitude(magnitude, magnitude), codegen
 
 
-@intrinsic
+@operation
 def power_of_two(typingctx: Any, shifted: Any) -> Any:
     """2ⁿ of the integer n in the low bits of ``shifted = n + 1.5·2²³``; −126 ≤ n ≤ 127.
 
@@ -269,13 +280,13 @@ def power_of_two(typingctx: Any, shifted: Any) -> Any:
     return shifted(shifted), codegen
 
 
-@intrinsic
+@operation
 def load_int(typingctx: Any, address: Any) -> Any:
     """An int64 from an address."""
     return types.int64(types.int64), lambda context, builder, sig, args: builder.load(at(builder, args[0], _I64))
 
 
-@intrinsic
+@operation
 def store_int(typingctx: Any, address: Any, value: Any) -> Any:
     """Writes an int64 to an address."""
 
@@ -286,7 +297,7 @@ def store_int(typingctx: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), codegen
 
 
-@intrinsic
+@operation
 def copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
     """Copies ``count`` bytes between addresses that do not overlap."""
 
@@ -296,3 +307,45 @@ def copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@operation
+def transpose_block(typingctx: Any, width: Any, source: Any, source_row: Any, target: Any, target_row: Any) -> Any:
+    """Transposes a block of ``lanes × lanes`` floats; rows lie ``source_row`` and ``target_row`` bytes apart."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        lanes = sig.args[0].lanes
+        _, source, source_row, target, target_row = args
+        rows = [
+            load_vector(builder, builder.add(source, builder.mul(source_row, ir.Constant(_I64, r))), lanes)
+            for r in range(lanes)
+        ]
+        half = 1
+        while half < lanes:  # exchange the off-diagonal quarters of every block of 2·half
+            low = [k if k & half == 0 else lanes + k - half for k in range(lanes)]
+            high = [k + half if k & half == 0 else lanes + k for k in range(lanes)]
+            orders = [ir.Constant(vector(lanes, _I32), order) for order in (low, high)]
+            for r in range(lanes):
+                if r & half == 0:
+                    pair = rows[r], rows[r + half]
+                    rows[r], rows[r + half] = (builder.shuffle_vector(*pair, order) for order in orders)
+            half *= 2
+        for r, row in enumerate(rows):
+            address = builder.add(target, builder.mul(target_row, ir.Constant(_I64, r)))
+            builder.store(row, at(builder, address, row.type), align=1)
+        return context.get_dummy_value()
+
+    return types.void(width, *[types.int64] * 4), codegen
+
+
+@operation
+def call_kernel(typingctx: Any, address: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
+    """Calls the kernel (:mod:`jali.inference.compiled`) at an address with five integers; its width is its own."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        token = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [token, *[_I64] * 5])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [ir.Constant(token, None), *args[1:]])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), codegen
