@@ -183,12 +183,11 @@ def check_value(value, whole, missing, unit):
     elif isinstance(value, Spread):
         assert whole.shape[value.axis] == len(value.labels)
         assert torch.equal(whole, whole.narrow(value.axis, 0, 1).expand_as(whole))
-        assert torch.equal(missing, whole)
-    elif isinstance(value, Width) and len(value.labels):
+    elif isinstance(value, Width):
         assert whole == len(value.labels)
 
 
-@settings(max_examples=600)
+@settings(max_examples=500)
 @given(data=st.data())
 def test_a_unit_is_seen_only_where_its_label_is(data):
     """At every node of any chain: without the unit, the entries with its label are zero and the others as they were.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from jali.flow.layout import Features, States, Width
+from jali.flow.layout import Escaped, Features, States, Width
 from jali.flow.rules.reductions import Extremum
 from jali.flow.rules.registry import UNSAFE, Shapes, rule
 
@@ -18,9 +16,9 @@ def size_of(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> A
     size = shape(0)
     if not isinstance(x, Features | States) or size is None:
         return UNSAFE
-    # No single block of features has the width of states.
-    labels, axis = (x.labels, x.axis) if isinstance(x, Features) else (np.empty(0, dtype=int), -1)
-    sizes = [Width(x.ports, labels) if place == axis + len(size) else None for place in range(len(size))]
+    # The rows of states have different features: their width is that of no features in particular.
+    axis, width = (x.axis, Width(x.ports, x.labels)) if isinstance(x, Features) else (-1, Escaped(x.ports))
+    sizes = [width if place == axis + len(size) else None for place in range(len(size))]
     place = args[0] if args else kwargs.get("dim")
     return sizes[place] if isinstance(place, int) else tuple(sizes)
 
