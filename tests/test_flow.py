@@ -230,7 +230,7 @@ TABLE = {
     ),
     "sum up to each step": (lambda m, x: m.head(m.rnn(x)[0].cumsum(1).narrow(1, 1, 2)), 1, True),
     "sum up to each feature": (lambda m, x: m.head(m.rnn(x)[0].cumsum(-1)), 1, False),
-    "backwards in time": (lambda m, x: m.head(m.rnn(x)[0].flip(1).index_select(1, torch.tensor([0]))), 1, True),
+    "backwards in time": (lambda m, x: m.head(m.rnn(x)[0].flip(1).index_select(1, last(x)[:1])), 1, True),
     "states fed back": (lambda m, x: m.head(m.rnn(x, m.rnn(x)[1])[0]), 1, True),
 }  # fmt: skip
 
