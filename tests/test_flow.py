@@ -434,6 +434,37 @@ def test_labels_follow_the_units_through_directions_and_layers():
     np.testing.assert_array_equal(head.labels, [-1, -1, -1, *forward, *backward])
 
 
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda a, b: torch.stack((a[0], b[0])),
+        lambda a, b: torch.cat((a[0], b[0]), 1),
+        lambda a, b: torch.vstack((a[1], b[1])),
+        lambda a, b: torch.stack((a[0][:, -1], b[0][:, -1]), 1).flatten(1),
+        lambda a, b: torch.cat((a[1], b[1])).transpose(0, 1).flatten(1),
+    ],
+    ids=["outputs stacked", "outputs one after the other", "states stacked", "outputs in rows", "states in rows"],
+)
+@pytest.mark.parametrize("fractions", [(0.5,), (0.5, 0.2)], ids=["equal", "unequal"])
+def test_layers_that_may_keep_different_widths_are_not_joined_in_one_tensor(join, fractions):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.GRU(3, 6, batch_first=True), nn.GRU(3, 6, batch_first=True)
+            self.head = nn.LazyLinear(2)
+
+        def forward(self, x):
+            return self.head(join(self.a(x), self.b(x)))
+
+    torch.manual_seed(0)
+    model, x = Two().double().eval(), torch.randn(3, STEPS, 3, dtype=torch.float64)
+    model(x)
+    plan = random_plan(model, fractions)
+    cut = _cut(model, plan, example(x)).compact
+    assert largest_difference(mask(model, plan)(x), cut(x)) <= 1e-12
+    assert cut.head.in_features == model.head.in_features
+
+
 def plain(head):
     class Plain(nn.Module):
         def __init__(self):
