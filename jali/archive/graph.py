@@ -30,7 +30,9 @@ FUNCTIONS: dict[str, Any] = {
         torch.tanh, torch.sigmoid, torch.relu, torch.softmax, torch.log_softmax, torch.transpose, torch.permute,
         torch.reshape, torch.flatten, torch.squeeze, torch.unsqueeze, torch.chunk, torch.split, torch.flip, torch.clamp,
         torch.where, torch.zeros, torch.ones, torch.zeros_like, torch.ones_like, torch.arange, torch.gather, torch.clone,
-        torch.neg, torch.einsum, torch.argmax, torch.index_select, torch.masked_fill,
+        torch.neg, torch.einsum, torch.argmax, torch.index_select, torch.masked_fill, torch.hstack, torch.vstack,
+        torch.dstack, torch.select, torch.unbind, torch.narrow, torch.swapaxes, torch.maximum, torch.minimum, torch.cumsum,
+        torch.take_along_dim, torch.detach, torch.logical_not,
     )},
     **{f"functional.{f.__name__}": f for f in (
         F.relu, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.tanh, F.sigmoid, F.softmax, F.log_softmax, F.dropout, F.pad,
@@ -45,14 +47,14 @@ FUNCTIONS: dict[str, Any] = {
 _NAMES: dict[Any, str] = {}
 for _name, _function in FUNCTIONS.items():
     _NAMES.setdefault(_function, _name)
-ATTRIBUTES = {"shape", "device", "dtype", "data", "T", "mT", "ndim"}
+ATTRIBUTES = {"shape", "device", "dtype", "data", "T", "mT", "ndim", "values", "indices"}
 METHODS = {
     "abs", "add", "amax", "amin", "argmax", "bmm", "chunk", "clamp", "clone", "contiguous", "cpu", "cumsum", "detach",
     "dim", "div", "double", "eq", "exp", "expand", "expand_as", "flatten", "flip", "float", "gather", "ge", "gt", "half",
     "index_select", "le", "log", "log_softmax", "long", "lt", "masked_fill", "matmul", "max", "mean", "min", "mul", "ne",
     "neg", "new_zeros", "permute", "pow", "relu", "repeat", "reshape", "select", "sigmoid", "size", "softmax", "split",
     "sqrt", "square", "squeeze", "stack", "sub", "sum", "swapaxes", "t", "tanh", "to", "transpose", "type_as", "unbind",
-    "unsqueeze", "view", "view_as", "narrow",
+    "unsqueeze", "view", "view_as", "narrow", "take_along_dim", "maximum", "minimum", "bool", "int",
 }  # fmt: skip
 _DTYPES = {str(d): d for d in (
     torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,

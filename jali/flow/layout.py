@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -55,26 +55,65 @@ class Data:
     axes: int | None = None
 
 
+@dataclass(frozen=True)
+class Family:
+    """The sites of one module whose layers and directions, of ``size`` units each, all keep equally many of them."""
+
+    module: str
+    size: int
+
+
 @dataclass(frozen=True, eq=False)
 class Features:
     """A tensor whose axis ``axis`` (counted from the end, negative) carries the features ``labels``.
 
-    Whatever else the tensor depends on, an entry at a removed unit's feature is identically zero.
+    Whatever else the tensor depends on, an entry at a removed unit's feature is identically zero. The units of a site
+    come as a whole. ``family``: the one that all of them belong to, if there is one.
     """
 
     labels: np.ndarray
     axis: int
     ports: frozenset[Port]
+    family: Family | None = None
 
     def moved(self, axis: int) -> Features:
-        return Features(self.labels, axis, self.ports)
+        return replace(self, axis=axis)
 
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """Final states ``(slots, [batch], H)``; each slot (layer × direction) carries the units of another site."""
+    """A tensor whose last axis carries features, which differ along other axes: final states ``(slots, [batch], H)``.
 
-    slots: tuple[np.ndarray, ...]
+    ``labels`` has the rank of the tensor, and size 1 along the axes that do not matter. Every row of it keeps equally
+    many features.
+    """
+
+    labels: np.ndarray
+    ports: frozenset[Port]
+    family: Family | None = None
+
+
+def settled(labels: np.ndarray, like: Features | States, ports: frozenset[Port] | None = None) -> Features | States:
+    """The value with the ``labels`` of :class:`States`, which are :class:`Features` if they differ along no other axis."""
+    ports = like.ports if ports is None else ports
+    for axis in range(labels.ndim - 1):
+        first = labels[(slice(None),) * axis + (slice(0, 1),)]
+        if (labels == first).all():
+            labels = first
+    if labels.size == labels.shape[-1]:
+        return Features(labels.reshape(-1), -1, ports, like.family)
+    return States(labels, ports, like.family)
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """A tensor, constant along axis ``axis``, which is there only to be as wide as the features ``labels``.
+
+    A mask over time that was expanded to the width of an output, for example. Nothing in it is zero.
+    """
+
+    labels: np.ndarray
+    axis: int
     ports: frozenset[Port]
 
 
@@ -85,9 +124,16 @@ class Escaped:
     ports: frozenset[Port]
 
 
+@dataclass(frozen=True, eq=False)
+class Width(Escaped):
+    """The number of the features ``labels``: safe only as a size that is to follow the cut."""
+
+    labels: np.ndarray
+
+
 def ports_in(value: object) -> frozenset[Port]:
     """Every port that an abstract value, however nested, derives from."""
-    if isinstance(value, Features | States | Escaped):
+    if isinstance(value, Features | States | Spread | Escaped):
         return value.ports
     if isinstance(value, tuple | list):
         return frozenset().union(*(ports_in(item) for item in value))

@@ -78,8 +78,7 @@ def trace(
     try:
         graph = _graph(model, args, dict(kwargs or {}), opaque)
     except Exception as error:  # torch.fx runs the user's forward on proxies: any exception can come out of it
-        first = str(error).strip().splitlines()
-        return _nothing(units, f"torch.fx cannot trace the model ({first[0] if first else type(error).__name__})")
+        return _nothing(units, f"torch.fx cannot trace the model ({_brief(error)})")
     escapes: dict[Port, str] = {}
     called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
     for site in sites:
@@ -97,6 +96,14 @@ def trace(
 def _nothing(units: Units, reason: str) -> Flow:
     escapes = {port: reason for site in units.sites for port in ports_of(site.module)}
     return Flow(units, (), escapes, frozenset(site.module for site in units.sites), reason)
+
+
+def _brief(error: Exception) -> str:
+    if "'Proxy' object cannot be interpreted as an integer" in str(error):
+        # A graph of the example's own length would prove nothing about others.
+        return "its forward code loops over a size of its input, and only the steps of one length could be seen"
+    first = str(error).strip().splitlines()
+    return first[0] if first else type(error).__name__
 
 
 def _refuse_shared(model: nn.Module, sites: Sequence[Site]) -> None:

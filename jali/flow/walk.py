@@ -9,8 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from torch import fx, nn
 
-from jali.flow.layout import Data, Escaped, Features, Port, States, Units, has_escaped, ports_in
-from jali.flow.rules import RULES, UNSAFE, ZERO_PRESERVING_MODULES
+from jali.flow.layout import Data, Escaped, Family, Features, Port, States, Units, has_escaped, ports_in, settled
+from jali.flow.rules import RULES, TAKES_WIDTHS, UNSAFE
+from jali.flow.rules.elementwise import ZERO_PRESERVING_MODULES
+from jali.flow.rules.reductions import Extremum
 from jali.site import Site, is_cell, kind_of, module_sites
 from jali.view import is_computed
 
@@ -69,10 +71,12 @@ class Walk:
         ports = ports_in(args) | ports_in(kwargs)
         if not ports:
             return None
-        contained = node.target is operator.getitem and isinstance(args[0], tuple | list) and not has_escaped(args[1:])
+        taken = isinstance(args[0], Extremum if node.target is getattr else tuple | list) if args else False
+        contained = node.target in (operator.getitem, getattr) and taken and not has_escaped(args[1:])
         rule = RULES.get(node.target)
         # A rule reads its tensor from the first position, and knows nothing of a result that is written elsewhere.
-        escaped = (has_escaped(args) or has_escaped(kwargs)) and not contained
+        judged = contained or node.target in TAKES_WIDTHS
+        escaped = (has_escaped(args) or has_escaped(kwargs)) and not judged
         if rule is None or not args or "out" in kwargs or escaped:
             return self._escape((args, kwargs), f"it is used by {_name(node)}")
         result = rule(args[0], args[1:], kwargs, self._shape_of(node))
@@ -113,16 +117,20 @@ class Walk:
             self._escape(state, f"it is an initial state of {path!r}")
             if (node.args[1] if len(node.args) > 1 else node.kwargs.get("hx")) is not None:
                 self.initial.add(path)
-            return None if is_cell(module) else self._produced(module, path)  # type: ignore[arg-type]
+            source = node.args[0] if node.args else node.kwargs.get("input")
+            unbatched = isinstance(source, fx.Node) and len(_shape(source) or ()) == 2
+            return None if is_cell(module) else self._produced(module, path, unbatched)  # type: ignore[arg-type]
         if isinstance(module, nn.Linear) and kind_of(module):
             self._read(module, path, value)
-            return self._output(path, [self.units.labels(s) for s in self.sites.get(path, [])])
+            labels = [self.units.labels(s) for s in self.sites.get(path, [])]
+            return self._output(path, labels, module.out_features)
         if not (ports_in(args) | ports_in(kwargs)):
             return None
         if isinstance(module, ZERO_PRESERVING_MODULES) and isinstance(value, Features | States):
             return value
-        if type(module) is nn.Flatten:
-            result = RULES[nn.Flatten](value, [module.start_dim, module.end_dim], {}, self._shape_of(node))
+        if type(module) in RULES and not getattr(module, "return_indices", False):
+            options = [module.start_dim, module.end_dim] if isinstance(module, nn.Flatten) else []
+            result = RULES[type(module)](value, options, {}, self._shape_of(node))
             if result is not UNSAFE:
                 return result
         return self._escape((args, kwargs), f"it is used by {type(module).__name__} {path!r}")
@@ -162,13 +170,16 @@ class Walk:
         }
         return bool(mine & read_directly) or any(mine & {id(p) for p in m._parameters.values()} for m in others)
 
-    def _output(self, path: str, labels: list[np.ndarray]) -> Any:
+    def _family(self, path: str, size: int) -> Family | None:
+        return None if path in self.full_states else Family(path, size)
+
+    def _output(self, path: str, labels: list[np.ndarray], size: int) -> Any:
         port = Port(path, "output")
         if not labels or port in self.escapes:
             return None
-        return Features(np.concatenate(labels), -1, frozenset({port}))
+        return Features(np.concatenate(labels), -1, frozenset({port}), self._family(path, size))
 
-    def _produced(self, module: nn.RNNBase, path: str) -> Any:
+    def _produced(self, module: nn.RNNBase, path: str, unbatched: bool) -> Any:
         """The value of a recurrent module's result: ``(output, h)`` or ``(output, (h, c))``."""
         pruned = {(site.layer, site.reverse): site for site in self.sites.get(path, [])}
         slots = [
@@ -177,19 +188,18 @@ class Walk:
         ]
         directions = 2 if module.bidirectional else 1
         projected = bool(module.proj_size)
-        output = None if projected or not pruned else self._output(path, slots[-directions:])
-        h = None if projected else self._state(path, "h", slots)
-        return (output, (h, self._state(path, "c", slots))) if isinstance(module, nn.LSTM) else (output, h)
+        output = None if projected or not pruned else self._output(path, slots[-directions:], module.hidden_size)
+        labels = np.stack(slots) if unbatched else np.stack(slots)[:, None]  # (slots, [1], H)
+        h = None if projected else self._state(path, "h", labels)
+        return (output, (h, self._state(path, "c", labels))) if isinstance(module, nn.LSTM) else (output, h)
 
-    def _state(self, path: str, what: str, slots: list[np.ndarray]) -> Any:
+    def _state(self, path: str, what: str, labels: np.ndarray) -> Any:
         port = Port(path, what)  # type: ignore[arg-type]
         if path not in self.sites or port in self.escapes:
             return None
         if path in self.full_states:
             return Escaped(frozenset({port}))
-        if len(slots) == 1:
-            return Features(slots[0], -1, frozenset({port}))
-        return States(tuple(slots), frozenset({port}))
+        return settled(labels, States(labels, frozenset({port}), self._family(path, labels.shape[-1])))
 
 
 def _is_hooked(module: nn.Module) -> bool:

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +71,7 @@ class FastLayers:
         if not choices:
             raise ModelError("no choice of an engine was given; give one for at least one batch size")
         fast = _like(layer, FAST[kind])
-        fast.choices = tuple(sorted(choices, key=lambda choice: choice.batch))  # type: ignore[assignment]
+        fast.choices = tuple(sorted(choices, key=lambda choice: choice.batch))
         for name in _HOOKS:
             getattr(fast, name).update(getattr(layer, name))
         return fast.requires_grad_(False).eval()
@@ -113,7 +113,7 @@ class FastLayers:
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """As the PyTorch layer's, without gradients; :class:`ModelError` in training mode, :class:`DataError` for bad shapes."""
-        module: nn.RNNBase = self  # type: ignore[assignment]
+        module: nn.RNNBase = self
         if module.training:
             raise ModelError(
                 "an accelerated layer cannot train; call model.eval(), or train the model it was made from"
@@ -134,7 +134,7 @@ class FastLayers:
         ``state`` is None or what the step before returned: h (layers, B, H), with an LSTM ``(h, c)``; it is not changed.
         Always on the kernels, but for projections. :class:`ModelError` for a bidirectional layer or one in training mode.
         """
-        module: nn.RNNBase = self  # type: ignore[assignment]
+        module: nn.RNNBase = self
         if module.training or module.bidirectional or module.proj_size:
             why = (
                 "is in training mode"

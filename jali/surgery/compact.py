@@ -13,15 +13,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch import nn
 
-from jali.batches import Batch, example, run, tensors_in
-from jali.errors import DataError, ModelError, PlanError
+from jali.batches import Batch, example
+from jali.errors import ModelError, PlanError
 from jali.flow import Flow, Port, trace
 from jali.plans import Plan
 from jali.site import module_sites, sites
+from jali.surgery.agreement import UNCHECKED, disagreement, trains
 from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask
 from jali.surgery.surgery import Surgery
@@ -63,18 +62,23 @@ def operate(model: nn.Module, plan: Plan, example_inputs: Any = None) -> Surgery
         raise PlanError("the plan removes no unit, so the model would stay unchanged; raise the budget")
     batch = None if example_inputs is None else example(example_inputs)
     surgery = _cut(model, plan, batch)
-    if batch is not None and not (
-        _agrees(model, plan, surgery.compact, batch) and _trains(model, surgery.compact, batch)
-    ):
-        # The proof by tracing was wrong about this model (say, a width that the forward code computes on its own).
-        surgery = _cut(
-            model, plan, None, why="the shrunk model did not do what the masked one does on the example inputs"
+    if batch is None:
+        return surgery
+    masked = mask(model, plan)
+    why = disagreement(masked, surgery.compact, batch)
+    if why is None and not trains(model, surgery.compact, batch):
+        why = "the shrunk model fails in training mode on the example inputs"
+    if why is None:
+        return surgery
+    # The proof by tracing was wrong about this model (say, a width that the forward code computes on its own), or
+    # nothing can show that it was right.
+    surgery = _cut(model, plan, None, why=why)
+    why = disagreement(masked, surgery.compact, batch)
+    if why not in (None, UNCHECKED):
+        raise ModelError(
+            f"{type(model).__name__} does not compute the same after cutting, even at full outer width; its forward "
+            f"depends on the inside of a pruned layer, or on chance: {why}. Or use jali.mask for this model"
         )
-        if not _agrees(model, plan, surgery.compact, batch):
-            raise ModelError(
-                f"{type(model).__name__} does not compute the same after cutting, even at full outer width; its forward "
-                "depends on the inside of a pruned layer, or on chance. Use jali.mask for this model"
-            )
     return surgery
 
 
@@ -101,6 +105,7 @@ def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = No
         )
         compacted = _replaced(compacted, model, path, new)
     notes = [*_notes(flow, pruned, why), *_proved_for(model, batch, inputs), *_dropped_hooks(model, inner)]
+    notes += _plain_classes(model, inner)
     return Surgery(model, compacted, plan, flow, keep, inputs, inner, tuple(notes))
 
 
@@ -206,67 +211,11 @@ def _dropped_hooks(model: nn.Module, replaced: Mapping[str, str]) -> list[str]:
     ]
 
 
-@torch.no_grad()
-def _agrees(model: nn.Module, plan: Plan, compacted: nn.Module, batch: Batch) -> bool:
-    """Masked and compacted outputs on the example inputs, in float64 where the model can run in it."""
-    masked = mask(model, plan)
-    pair = [copy.deepcopy(masked).double().eval(), copy.deepcopy(compacted).double().eval()]
-    state = torch.random.get_rng_state()
-    try:
-        outputs = [_run_from(state, m, _double(batch)) for m in pair]
-    except DataError:
-        run(copy.deepcopy(model).eval(), batch)  # the inputs themselves must fit, or the error is the caller's
-        try:
-            outputs = [_run_from(state, m.eval(), batch) for m in (masked, copy.deepcopy(compacted))]
-        except DataError:
-            return False
-    finally:
-        torch.random.set_rng_state(state)
-    first, second = (tensors_in(output) for output in outputs)
-    return len(first) == len(second) and all(_close(a, b) for a, b in zip(first, second, strict=True))
-
-
-@torch.no_grad()
-def _trains(model: nn.Module, compacted: nn.Module, batch: Batch) -> bool:
-    """Whether the cut model also runs in training mode, where the model does: tracing saw evaluation mode only."""
-    state = torch.random.get_rng_state()
-    try:
-        run(copy.deepcopy(model).train(), batch)
-        try:
-            run(copy.deepcopy(compacted).train(), batch)
-        except DataError:
-            return False
-    except DataError:  # the model itself needs other inputs in training mode, as BatchNorm does
-        return True
-    finally:
-        torch.random.set_rng_state(state)
-    return True
-
-
-def _run_from(state: Tensor, model: nn.Module, batch: Batch) -> Any:
-    """A forward pass that draws random numbers draws the same ones in both models."""
-    torch.random.set_rng_state(state)
-    return run(model, batch)
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    if a.shape != b.shape:
-        return False
-    if a.is_floating_point() and not torch.isfinite(a).all():  # masked logits; NaN where the model itself gives NaN
-        finite = torch.isfinite(a)
-        same = torch.equal(finite, torch.isfinite(b)) and torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num())
-        return same and _close(a[finite], b[finite])
-    if not a.is_floating_point():
-        return bool(torch.equal(a, b))
-    scale = float(a.abs().max()) if a.numel() else 0.0
-    tolerance = 1e-9 if a.dtype == torch.float64 else 1e-3
-    return bool((a - b).abs().max() <= tolerance * max(scale, 1.0)) if a.numel() else True
-
-
-def _double(batch: Batch) -> Batch:
-    def convert(leaf: Any) -> Any:
-        if isinstance(leaf, PackedSequence) or (isinstance(leaf, Tensor) and leaf.is_floating_point()):
-            return leaf.double()
-        return leaf
-
-    return batch.map_inputs(convert)
+def _plain_classes(model: nn.Module, replaced: Mapping[str, str]) -> list[str]:
+    """A new module is PyTorch's own; what a subclass adds to it is not there any more."""
+    modules = {path: type(model.get_submodule(path)) for path in replaced}
+    return [
+        f"{path!r} was a {cls.__name__}; its replacement is plain and has no methods or attributes of that class"
+        for path, cls in modules.items()
+        if not cls.__module__.startswith("torch.")
+    ]
