@@ -113,7 +113,7 @@ class FastLayers:
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """As the PyTorch layer's, without gradients; :class:`ModelError` in training mode, :class:`DataError` for bad shapes."""
-        module: nn.RNNBase = self
+        module = cast(nn.RNNBase, self)
         if module.training:
             raise ModelError(
                 "an accelerated layer cannot train; call model.eval(), or train the model it was made from"
@@ -134,7 +134,7 @@ class FastLayers:
         ``state`` is None or what the step before returned: h (layers, B, H), with an LSTM ``(h, c)``; it is not changed.
         Always on the kernels, but for projections. :class:`ModelError` for a bidirectional layer or one in training mode.
         """
-        module: nn.RNNBase = self
+        module = cast(nn.RNNBase, self)
         if module.training or module.bidirectional or module.proj_size:
             why = (
                 "is in training mode"
