@@ -137,7 +137,7 @@ def test_the_defaults_of_options_are_of_their_annotated_types(name):
     for function in ("score", "score_weights"):
         target = getattr(get(name).module, function, None)
         for option, parameter in inspect.signature(target).parameters.items() if target else ():
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is not None:
                 assert get(name, {option: parameter.default}).options[option] == parameter.default
 
 
@@ -327,8 +327,10 @@ def test_a_seed_is_a_whole_number(name, seed):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lattice", {"form": "exact", "density": 0.0}, r"site 'rnn\.l0': densities lie strictly .* \[0\.0\]"),
-        ("lattice", {"form": "exact", "density": 1.0}, r"site 'rnn\.l0': densities lie strictly .* \[1\.0\]"),
+        ("lattice", {"form": "exact", "density": 0.0}, r"density 0\.0 is outside \(0, 1\); give"),
+        ("lattice", {"form": "exact", "density": 1.0}, r"density 1\.0 is outside \(0, 1\); give"),
+        ("lattice", {"density": 2}, r"density 2\.0 is outside \(0, 1\); give"),
+        ("lattice", {"form": "graded", "density": -1.0}, r"density -1\.0 is outside \(0, 1\); give"),
         ("moebius", {"density": 1.2}, r"site 'rnn\.l0': densities lie strictly .* \[1\.2\]"),
         ("moebius", {"steps": 0}, "steps 0 is below 1"),
         ("column-sum", {"epsilon": 0.0}, r"epsilon 0\.0 is not positive"),
@@ -341,6 +343,25 @@ def test_an_option_out_of_range_is_refused_with_its_value(name, options, message
     ((view, evidence),) = case(lambda: _layer(nn.RNN, 4)).scored(get(name).needs)
     with pytest.raises(CriterionError, match=message):
         get(name, options).score(view, evidence)
+
+
+OF_FORM = {"span": ("persistence", "sparse"), "density": ("exact", 0.05), "algebra": ("graded", "lukasiewicz")}
+
+
+@pytest.mark.parametrize("form", ["persistence", "exact", "graded"])
+@pytest.mark.parametrize("option", OF_FORM)
+def test_an_option_of_another_form_is_refused_even_with_its_own_default(form, option):
+    owner, default = OF_FORM[option]
+    ((view, evidence),) = case(lambda: _layer(nn.RNN, 6)).scored(get("lattice").needs)
+    given = get("lattice", {"form": form, option: default})
+    if form == owner:
+        want = get("lattice", {"form": form}).score(view, evidence)
+        np.testing.assert_array_equal(given.score(view, evidence), want)
+    else:
+        with pytest.raises(CriterionError, match=rf"option {option}=.* in form '{form}'.*choose form='{owner}'"):
+            given.score(view, evidence)
+    with pytest.raises(CriterionError, match=f"option {option} is None; give"):
+        get("lattice", {option: None})
 
 
 def test_numbers_of_numpy_become_plain_options():

@@ -147,13 +147,16 @@ def test_a_package_in_the_current_directory_is_pruned_and_comes_back_without_it(
     assert page.read_text() == whole
 
 
-def test_two_models_in_one_folder_are_two_records(project, tmp_path):
+def test_two_models_in_one_folder_are_two_records(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(project)
     torch.manual_seed(1)
     save_file(Tagger().state_dict(), project / "second.safetensors")
     out, runs = tmp_path / "p", [("w.safetensors", "0.5"), ("second.safetensors", "0.5"), ("w.safetensors", "0.25")]
     for weights, budget in [*runs, runs[0]]:
-        done = prune(project, "--budget", budget, out=out, weights=weights)
-        assert done.returncode == 0, done.stderr
+        arguments = ("--weights", weights, "--data", "mypkg.data:calibration", "--out", str(out), "--budget", budget)
+        status, _, errors = invoke("prune", "mypkg.models:build", *arguments)
+        assert status == 0, errors
     records = RecordStore(out).records()
     assert len({record.task["weights"] for record in records}) == 2
     assert [record.metrics["sparsity"].value for record in records] == [0.5, 0.5, 0.25]

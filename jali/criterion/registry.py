@@ -8,8 +8,8 @@ import inspect
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import ModuleType, NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -130,6 +130,12 @@ def _modules() -> dict[str, ModuleType]:
 
 
 def _options(function: Any) -> dict[str, Any]:
-    """Option → annotated type."""
+    """Option → annotated type; ``X | None`` is an X that may be left out, None itself is nothing that can be given."""
     parameters, types = inspect.signature(function).parameters.values(), get_type_hints(function)
-    return {p.name: types[p.name] for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {p.name: _given(types[p.name]) for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _given(kind: Any) -> Any:
+    if get_origin(kind) not in (Union, UnionType):
+        return kind
+    return next(each for each in get_args(kind) if each is not NoneType)

@@ -64,13 +64,6 @@ def is_subset(a: Words, b: Words) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def intersect_into(target: Words, other: Words) -> None:
-    """``target ← target ∩ other``, in place."""
-    for w in range(target.size):
-        target[w] &= other[w]
-
-
-@njit(cache=True, nogil=True)
 def subset_matrix(a: Words, b: Words) -> Bools:
     """All subset tests at once: ``out[i, j] = a[i] ⊆ b[j]``, from words ``(n, W)`` and ``(k, W)`` to ``(n, k)``."""
     out = np.empty((a.shape[0], b.shape[0]), np.bool_)

@@ -8,16 +8,14 @@ and a line that could not be written whole is taken back. Processes that share t
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jali.errors import FileError
 from jali.files import atomic_write, writable_folder
-from jali.plain import parse_json
 from jali.runs.record import Record, canonical
 
 if TYPE_CHECKING:
@@ -57,12 +55,6 @@ class RecordStore:
             lines.append(torn)
         return [self._line(number, line) for number, line in enumerate(lines, 1)]
 
-    def find(self, task: Mapping[str, Any], study: str | None = None) -> Record | None:
-        """The latest record with this task key (of this study, when given), or None."""
-        key = canonical(task)
-        matches = (each for each in reversed(self.history()) if study in (None, each.study))
-        return next((each for each in matches if canonical(each.task) == key), None)
-
     def append(self, record: Record) -> None:
         """Add one record; on return it is on disk. On failure the file is as it was before."""
         line = record.to_json().encode() + b"\n"
@@ -80,22 +72,6 @@ class RecordStore:
 
     # --- artefacts -------------------------------------------------------------------------------------------------
 
-    def write_json(self, name: str, value: object) -> Path:
-        """Write ``artifacts/NAME`` atomically as JSON; NaN and infinity are refused."""
-        try:
-            text = json.dumps(value, allow_nan=False, indent=1)
-        except (TypeError, ValueError) as error:
-            raise FileError(f"artefact {name!r} cannot be written as JSON: {error}") from error
-        return atomic_write(self._artifact(name), text.encode())
-
-    def read_json(self, name: str) -> Any:
-        """Read what :meth:`write_json` wrote."""
-        path = self._artifact(name)
-        try:
-            return parse_json(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise FileError(f"{path} is missing, unreadable or truncated ({error})") from error
-
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> Path:
         """Write ``artifacts/NAME`` atomically as safetensors; for example a ``state_dict()``."""
         from safetensors.torch import save
@@ -112,10 +88,6 @@ class RecordStore:
             return load(path.read_bytes())
         except (OSError, SafetensorError) as error:
             raise FileError(f"{path} is missing, unreadable or truncated ({error})") from error
-
-    def has(self, name: str) -> bool:
-        """Whether ``artifacts/NAME`` exists."""
-        return self._artifact(name).is_file()
 
     # --- inside ----------------------------------------------------------------------------------------------------
 

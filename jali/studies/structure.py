@@ -68,7 +68,8 @@ def persistence_payload(view: View, planned: SitePlan, criterion: str, options: 
 
 def _counted(criterion: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
     parameters = inspect.signature(lattice.score).parameters
-    form, side, span = (options.get(name, parameters[name].default) for name in ("form", "side", "span"))
+    form, side = (options.get(name, parameters[name].default) for name in ("form", "side"))
+    span = options.get("span", lattice.SPAN)
     if criterion != "lattice" or form != "persistence":
         return None
     return {"up_to": 0.5 if span == "sparse" else 1.0, "sides": ["columns", "rows"] if side == "both" else [side]}
