@@ -93,25 +93,28 @@ def demo(
         run_demo(task, folder, seed)
 
 
+PrunedFolder = Annotated[
+    Path, typer.Option(help="New folder for weights, plan.json and report.html, or one of an older run.")
+]
+Scope = Annotated[Literal["site", "global"], typer.Option(help="Spend the budget in every site, or over all.")]
+CriterionOptions = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the criterion; may be repeated.")
+]
+
+
 @app.command()
 def prune(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="pkg.module:callable that builds the nn.Module.")],
     weights: Annotated[Path, typer.Option(help="The model's state_dict as safetensors.")],
     data: Annotated[str, typer.Option(help="pkg.module:callable that returns calibration data: tensor or batches.")],
-    out: Annotated[
-        Path, typer.Option(help="New folder for weights, plan.json and report.html, or one of an older run.")
-    ],
+    out: PrunedFolder,
     criterion: Annotated[str, typer.Option(help="Which units to keep; see `jali criteria`.")] = "lattice",
     budget: Annotated[float | None, typer.Option(help="Fraction of the units to remove, in (0, 1).")] = None,
     threshold: Annotated[float | None, typer.Option(help="Remove the units scored below this, instead.")] = None,
     multiple_of: Annotated[int, typer.Option(help="Round the widths up to a multiple of this.")] = 1,
     min_width: Annotated[int, typer.Option(help="Keep at least this many units per site.")] = 1,
-    scope: Annotated[
-        Literal["site", "global"], typer.Option(help="Spend the budget in every site, or over all.")
-    ] = "site",
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the criterion; may be repeated.")
-    ] = None,
+    scope: Scope = "site",
+    option: CriterionOptions = None,
     no_fold: Annotated[bool, typer.Option("--no-fold", help="Cut only; do not repair the survivors.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
 ) -> None:
@@ -125,11 +128,7 @@ def prune(
     options = _key_values(option or [])
     if not weights.is_file():
         raise DataError(f"no file {weights}; --weights takes the state_dict of MODEL as safetensors")
-    from jali.files import writable_folder
-
-    _refuse_foreign(out)
-    with _no_empty_folder(out):
-        writable_folder(out)  # before any work
+    with _output_folder(out):  # before any work
         build = _guarded(_resolve(model, ModelError), model, ModelError)
         calibration = _guarded(lambda: _listed(_resolve(data, DataError)()), data, DataError)()
         from jali.studies.pruned import prune_to_folder
@@ -249,6 +248,17 @@ def _no_empty_folder(folder: Path) -> Iterator[None]:
             for each in new:
                 each.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def _output_folder(out: Path) -> Iterator[None]:
+    """The folder that ``jali prune`` writes: made, and writable; gone again after an error if it was made for nothing."""
+    from jali.files import writable_folder
+
+    _refuse_foreign(out)
+    with _no_empty_folder(out):
+        writable_folder(out)
+        yield
 
 
 def _refuse_foreign(out: Path) -> None:
