@@ -5,7 +5,7 @@ TASK   ?= digits
 OUT    ?= out/demo-$(TASK)
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check clean bench bench-maths
+.PHONY: demo test check clean bench bench-maths readme
 
 # The stamp is rebuilt whenever the dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -34,6 +34,10 @@ bench: $(VENV)/.installed-bench
 
 bench-maths: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.maths
+
+# The tables of the README, from committed records and results.
+readme: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.readme
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jali.runs.versions import versions
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -33,6 +35,7 @@ def environment(*packages: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
         "machine": platform.machine(),
+        "cpu": versions()["cpu"],
         "cpus": os.cpu_count(),
     }
 

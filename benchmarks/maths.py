@@ -1,7 +1,8 @@
 """Order and lattice algorithms against plain Python sets, the ``concepts`` library and numpy.
 
 Run with ``python -m benchmarks.maths``. One thread; each time is the fastest of several calls after a first one that
-compiles or loads the kernel; both sides start from the same boolean or real matrix and must agree.
+compiles or loads the kernel; both sides start from the same boolean or real matrix and must agree. The same run measures
+the difference of masked and compacted networks, and the import time.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 import concepts as library  # noqa: E402  (threads are set before numpy loads)
 import numpy as np  # noqa: E402
 
-from benchmarks import ROOT, best_seconds, environment, write_json  # noqa: E402
+from benchmarks import best_seconds, environment, write_json  # noqa: E402
+from benchmarks.agreement import agreement, combinations  # noqa: E402
+from benchmarks.import_time import import_times  # noqa: E402
+from benchmarks.readme import MATHS, contracts, speeds  # noqa: E402
 from jali.maths.concepts import enumerate_concepts  # noqa: E402
 from jali.maths.context import irreducible_columns  # noqa: E402
 from jali.maths.graded import graded_irreducibility  # noqa: E402
 from jali.maths.persistence import filtration, logit_grid, strongest  # noqa: E402
+from jali.report.tables import markdown  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -142,16 +147,16 @@ def graded(rng: np.random.Generator) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "maths.json")
+    parser.add_argument("--out", type=Path, default=MATHS)
     arguments = parser.parse_args()
+    where = environment("jali", "torch", "numpy", "numba", "concepts")  # before the file below changes the tree
+    times = import_times()
     rng = np.random.default_rng(0)
     rows = [irreducibles(rng), *all_concepts(rng), *filtrations(rng), graded(rng)]
-    print(f"{'task':<58} {'peer':<12} {'jali':>12} {'peer':>12} {'ratio':>9}")
-    for row in rows:
-        times = f"{row.seconds * 1e3:>9.3f} ms {row.peer_seconds * 1e3:>9.1f} ms"
-        print(f"{row.task:<58} {row.peer:<12} {times} {row.ratio:>8.1f}x")
-    write_json(arguments.out, {**environment("jali", "numpy", "numba", "concepts"), "rows": [asdict(r) for r in rows]})
-    print(f"written to {arguments.out}")
+    content = {**where, "rows": [asdict(row) for row in rows], "agreement": agreement(combinations()), "import": times}
+    print(markdown(speeds(content)), markdown(contracts(content)), sep="\n")
+    write_json(arguments.out, content)
+    print(f"written to {arguments.out}; python -m benchmarks.readme puts the tables into the README")
 
 
 if __name__ == "__main__":

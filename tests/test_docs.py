@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.readme import README, replaced, tables
 from jali.report.tables import markdown
-from jali.runs.store import RecordStore
-from jali.studies.base import find_study
 
 ROOT = Path(__file__).parent.parent
-FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -24,10 +23,19 @@ def test_the_examples_run(file, tmp_path, monkeypatch):
 
 
 def test_the_results_in_the_readme_are_those_of_the_records():
-    """No figure is typed in: the tables are what ``jali report docs/results/fold-mnist --markdown`` prints."""
-    records = RecordStore(ROOT / "docs" / "results" / "fold-mnist").records()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    tables = find_study("fold-mnist").summary(records)
-    assert len(tables) == 4
-    for table in tables:
-        assert markdown(table) in readme, f"README lacks the table {table.title!r} of the records"
+    """No figure is typed in: the tables are made from committed records and JSON by ``python -m benchmarks.readme``."""
+    text = README.read_text(encoding="utf-8")
+    made = tables()
+    assert len(made) == 4 + 2
+    for table in made:
+        assert markdown(table) in text, f"README lacks {table.title!r} as it is made; run python -m benchmarks.readme"
+    assert replaced(text) == text
+
+
+def test_a_table_in_the_readme_is_replaced_whole_and_a_missing_one_is_told():
+    text = README.read_text(encoding="utf-8")
+    for table in tables():
+        first = markdown(table).splitlines()[4]
+        assert replaced(text.replace(first, first + "\n| old |", 1)) == text
+        with pytest.raises(ValueError, match=re.escape(f"0 tables in README.md have the title {table.title!r}")):
+            replaced(text.replace(f"**{table.title}**", "**another**"))

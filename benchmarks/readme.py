@@ -1,0 +1,105 @@
+"""The tables of results in the README, made from committed records and JSON: no figure is typed in.
+
+``python -m benchmarks.readme`` puts them in place of those of the same titles.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from benchmarks import ROOT
+from benchmarks.import_time import LIMIT
+from jali.report.tables import Cell, Table, markdown
+from jali.runs.store import RecordStore
+from jali.studies.base import find_study
+
+README = ROOT / "README.md"
+MATHS = ROOT / "benchmarks" / "results" / "maths.json"
+STUDIES = ("fold-mnist",)
+
+
+def tables() -> list[Table]:
+    """Every generated table of the README."""
+    found = [
+        table
+        for name in STUDIES
+        for table in find_study(name).summary(RecordStore(ROOT / "docs" / "results" / name).records())
+    ]
+    content = json.loads(MATHS.read_text(encoding="utf-8"))
+    return [*found, speeds(content), contracts(content)]
+
+
+def speeds(content: dict[str, Any]) -> Table:
+    rows = tuple(
+        (
+            row["task"],
+            row["peer"],
+            _milliseconds(row["seconds"]),
+            _milliseconds(row["peer_seconds"]),
+            _times(row["ratio"]),
+        )
+        for row in content["rows"]
+    )
+    caption = (
+        "Fastest of several calls of each in one run, on one thread, after a first one that compiles; both gave the same "
+        f"result. {_where(content)}"
+    )
+    return Table("Order and lattice algorithms", ("task", "peer", "jali (ms)", "peer (ms)", "faster"), rows, caption)
+
+
+def contracts(content: dict[str, Any]) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (
+            f"masked − compacted, largest of {each['combinations']:,} combinations, {each['dtype']}",
+            f"{each['largest']:.1e}",
+            f"{each['limit']:.0e}",
+        )
+        for each in content["agreement"]
+    ]
+    for i, each in enumerate(content["import"]):
+        what = f"{each['statement']}, seconds beyond torch's, median of {each['pairs']} pairs"
+        rows.append((what, f"{each['median']:.2f}", f"{LIMIT:g}" if i == 0 else "–"))
+    caption = (
+        "Combinations: RNN (tanh, relu), LSTM (plain, projected), GRU × 1–3 layers × directions × bias × batch first × "
+        "batched, unbatched, packed (sorted or not) × given initial states; sizes, weights, inputs and removed units drawn "
+        f"by a seed; outputs and final states. {_where(content)}"
+    )
+    return Table("Same results, light import", ("what", "measured", "limit"), tuple(rows), caption)
+
+
+def _milliseconds(seconds: float) -> str:
+    value = 1e3 * seconds
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
+
+
+def _where(content: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items() if name != "jali")
+    dirty = " with changes" if content["git_dirty"] else ""
+    return f"{content['cpu']}; {versions}; commit {str(content['git'])[:12]}{dirty}."
+
+
+def replaced(text: str) -> str:
+    """The text with every table in place of that of its title; ValueError where there is none."""
+    for table in tables():
+        # Title, rows and caption: three paragraphs.
+        pattern = re.compile(re.escape(f"**{table.title}**\n\n|") + r".*?\n\n[^\n]*\n", re.DOTALL)
+        new = markdown(table)
+        text, count = pattern.subn(lambda match, new=new: new, text)
+        if count != 1:
+            raise ValueError(f"{count} tables in README.md have the title {table.title!r}; there must be one")
+    return text
+
+
+def main() -> None:
+    README.write_text(replaced(README.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"written to {README}")
+
+
+if __name__ == "__main__":
+    main()
