@@ -148,7 +148,7 @@ def test_a_width_that_the_forward_code_computes_is_found_by_running():
 @pytest.mark.parametrize("fractions", [(0.5,), (0.5, 0.25)], ids=["equal", "unequal"])
 @pytest.mark.parametrize("what", ["layers", "cell", "linear"])
 def test_everything_of_a_cut_model_moves_with_it(what, fractions):
-    """Index buffers, too: on the meta device an operation that still met a tensor elsewhere would fail."""
+    """Index buffers, too; the meta device stands for any other."""
     torch.manual_seed(0)
     forwards = {
         "layers": (nn.GRU(4, 8, 2, batch_first=True, bidirectional=True), (3, 5, 4)),
@@ -163,6 +163,8 @@ def test_everything_of_a_cut_model_moves_with_it(what, fractions):
     want = small(x)
     moved = small.to("meta")
     assert {tensor.device.type for tensor in moved.state_dict().values()} == {"meta"}
+    left = [value for module in moved.modules() for value in vars(module).values() if isinstance(value, torch.Tensor)]
+    assert left == []  # a tensor that is no parameter and no buffer would stay behind
     got = moved(x.to("meta"))
     flat = [got] if what == "linear" else [got[0], *(got[1] if isinstance(got[1], tuple) else [got[1]])]
     assert all(tensor.device.type == "meta" for tensor in flat)

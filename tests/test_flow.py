@@ -231,6 +231,10 @@ TABLE = {
     "sum up to each step": (lambda m, x: m.head(m.rnn(x)[0].cumsum(1).narrow(1, 1, 2)), 1, True),
     "sum up to each feature": (lambda m, x: m.head(m.rnn(x)[0].cumsum(-1)), 1, False),
     "backwards in time": (lambda m, x: m.head(m.rnn(x)[0].flip(1).index_select(1, last(x)[:1])), 1, True),
+    "gated by an expanded vector": (lambda m, x: m.head(m.rnn(x)[0] * m.scale.expand(m.rnn(x)[0].size())), 1, False),
+    "width of the states used as a number": (
+        lambda m, x: m.head(m.rnn(x)[1][0].transpose(0, 1).flatten(1)) / m.rnn(x)[1][0].size(-1), 1, False
+    ),
     "states fed back": (lambda m, x: m.head(m.rnn(x, m.rnn(x)[1])[0]), 1, True),
 }  # fmt: skip
 
@@ -442,8 +446,16 @@ def test_labels_follow_the_units_through_directions_and_layers():
         lambda a, b: torch.vstack((a[1], b[1])),
         lambda a, b: torch.stack((a[0][:, -1], b[0][:, -1]), 1).flatten(1),
         lambda a, b: torch.cat((a[1], b[1])).transpose(0, 1).flatten(1),
+        lambda a, b: a[0].reshape(-1, b[0].size(-1)),
     ],
-    ids=["outputs stacked", "outputs one after the other", "states stacked", "outputs in rows", "states in rows"],
+    ids=[
+        "outputs stacked",
+        "outputs one after the other",
+        "states stacked",
+        "outputs in rows",
+        "states in rows",
+        "width of the other",
+    ],
 )
 @pytest.mark.parametrize("fractions", [(0.5,), (0.5, 0.2)], ids=["equal", "unequal"])
 def test_layers_that_may_keep_different_widths_are_not_joined_in_one_tensor(join, fractions):
