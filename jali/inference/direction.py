@@ -1,4 +1,4 @@
-"""One layer and direction on the kernels, for torch tensors: memory at hand, input products where they are fastest."""
+"""One layer and direction on the kernels: input products where they are fastest, memory at hand, sequences for every thread."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import itertools
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jali.inference.kernels import entry
 from jali.inference.layer import Layer, Workspace, build_layer
 from jali.inference.packing import pad_units
+from jali.inference.rows import Rows
 from jali.inference.vector import Width
 from jali.view import View
 
@@ -24,41 +25,27 @@ SUMS = 2**19  # floats of input products that are made at once: 2 MB stay in the
 AT_LEAST = 4  # sequences that are worth a thread
 
 
-@dataclass(frozen=True)
-class Rows:
-    """A tensor of float32 rows: its address, and the bytes from one step and from one sequence to the next."""
-
-    address: int
-    step: int
-    row: int
-
-    @staticmethod
-    def of(x: Tensor) -> Rows:
-        """Rows of x (T, B, ·), or (rows, ·) of a packed sequence; the last axis is dense."""
-        first, second = (x.stride(0), x.stride(1)) if x.dim() == 3 else (x.stride(0), x.stride(0))
-        return Rows(x.data_ptr(), 4 * first, 4 * second)
-
-
 class Direction:
-    """The packed weights of one direction and what runs them.
+    """The packed weights of one direction and what runs them; threads may share it.
 
     ``dense``: the input product is one matrix product for many steps, made by PyTorch; else the kernels make it, step by
     step. ``batch``: the number of sequences that the packing is chosen for.
     """
 
-    def __init__(self, view: View, cell: str, *, dense: bool, batch: int, width: int | None = None) -> None:
-        self.reverse = view.site.reverse
+    def __init__(self, view: View, cell: str, *, dense: bool, batch: int) -> None:
+        self.reverse = int(view.site.reverse)
         w_in = np.asarray(view.w_in, np.float32)
+        w_rec = np.asarray(view.w_rec, np.float32)
         self.layer: Layer = build_layer(
-            cell, None if dense else w_in, view.w_rec, view.b_in, view.b_rec, batch=batch, width=width  # type: ignore[arg-type]
+            cell, None if dense else w_in, w_rec, view.b_in, view.b_rec, batch=batch
         )  # fmt: skip
         self.w_in: Tensor | None = None
         if dense:
-            padded = pad_units(w_in, self.layer.width)
-            self.w_in = torch.from_numpy(padded.reshape(-1, w_in.shape[2]))
-        self._width = Width(self.layer.width)
-        self._entry = entry(self.layer.width)
-        self._spare: deque[Workspace] = deque()  # its pop and append are atomic: threads share it
+            padded = pad_units(w_in, self.layer.width).reshape(-1, w_in.shape[2])
+            self.w_in = torch.from_numpy(padded.T.copy())  # (I, G · padded)
+        self._width, self._row = Width(self.layer.width), 4 * self.layer.hidden
+        self._entry = entry(self.layer.width, self.layer.by_sequence)
+        self._spare: deque[Workspace] = deque()  # its pop and append are atomic
 
     @property
     def bytes(self) -> int:
@@ -69,48 +56,42 @@ class Direction:
         inputs = "dense" if self.layer.inputs is None else self.layer.inputs.format
         return f"{inputs} + {self.layer.recurrent.format}"
 
-    def run(self, x: Tensor, out: Tensor, h: Tensor, c: Tensor | None, sizes: Tensor | None = None) -> None:
-        """Outputs of x (T, B, I) into ``out`` (T, B, H), both dense in the last axis; ``h``, ``c`` (B, H) in place.
+    def run(
+        self, x: Tensor, time: int, out: Rows, h: int, c: int, steps: int, batch: int, offsets: NDArray[Any] | None = None
+    ) -> None:  # fmt: skip
+        """Outputs of x, whose axis ``time`` has the steps, into ``out``; the states (batch, H) at h and c, in place.
 
-        With ``sizes`` (T,), the number of sequences at each step, x and ``out`` are the rows of a packed sequence.
+        ``c`` is 0 where the cell has none. With ``offsets`` (steps + 1), the first row of every step, x (rows, I) is a packed
+        sequence.
         """
-        if sizes is not None:
-            offsets = np.concatenate([[0], np.cumsum(sizes.numpy())]).astype(np.int64)
-            self._part(self._sums(x), out, h, c, len(sizes), offsets)
+        if self.w_in is None:
+            self._shared(Rows.of(x, time), out, h, c, steps, batch, offsets)
             return
-        parts = _parts(len(h))
-        if len(parts) == 1:
-            self._chunks(x, out, h, c)
-            return
-        split = [(x[:, p], out[:, p], h[p], None if c is None else c[p]) for p in parts]
-        list(_threads(len(parts)).map(lambda part: self._chunks(*part), split))
-
-    def step(self, x: int, out: int, h: int, c: int, batch: int) -> None:
-        """One step of ``batch`` dense rows, everything by address (c: 0 where the cell has none)."""
-        work = self._workspace(batch)
-        self._entry(self._width, self.layer.address, work.address, x, 0, 4 * self.layer.features, out, 0,
-                    4 * self.layer.hidden, h, c, 1, batch, 0, 0)  # fmt: skip
-        self._spare.append(work)
-
-    def _chunks(self, x: Tensor, out: Tensor, h: Tensor, c: Tensor | None) -> None:
-        """As many steps at a time as input products stay in the cache; the reverse direction begins with the last."""
-        time, batch = x.shape[:2]
-        length = time if self.w_in is None else max(1, SUMS // (batch * len(self.w_in)))
-        starts = range(0, time, length)
+        # As many steps at a time as input products stay in the cache; the reverse direction begins with the last.
+        length = steps if offsets is not None else max(1, SUMS // (batch * self.w_in.shape[1]))
+        starts = range(0, steps, length)
         for start in reversed(starts) if self.reverse else starts:
-            some = slice(start, start + length)
-            self._part(self._sums(x[some]), out[some], h, c, min(length, time - start), None)
+            count = min(length, steps - start)
+            some = x if count == steps else x.narrow(time, start, count)
+            sums = torch.matmul(some, self.w_in)
+            self._shared(Rows.of(sums, time), out.at(step=start), h, c, count, batch, offsets)
 
-    def _sums(self, x: Tensor) -> Tensor:
-        return x if self.w_in is None else torch.matmul(x, self.w_in.T)
+    def _shared(self, x: Rows, out: Rows, h: int, c: int, steps: int, batch: int, offsets: NDArray[Any] | None) -> None:
+        """One call of the kernels for every thread; a packed sequence stays in one."""
+        threads = 1 if offsets is not None or batch < 2 * AT_LEAST else min(torch.get_num_threads(), batch // AT_LEAST)
+        if threads == 1:
+            self._call(x, out, h, c, steps, batch, 0 if offsets is None else offsets.ctypes.data)
+            return
+        parts = [
+            (x.at(row=a), out.at(row=a), h + a * self._row, c and c + a * self._row, steps, b - a, 0)
+            for a, b in _parts(batch, threads)
+        ]
+        list(_threads(threads).map(lambda part: self._call(*part), parts))
 
-    def _part(self, x: Tensor, out: Tensor, h: Tensor, c: Tensor | None, time: int, offsets: Any) -> None:
-        source, target, batch = Rows.of(x), Rows.of(out), len(h)
+    def _call(self, x: Rows, out: Rows, h: int, c: int, steps: int, batch: int, offsets: int) -> None:
         work = self._workspace(batch)
         self._entry(
-            self._width, self.layer.address, work.address, source.address, source.step, source.row,
-            target.address, target.step, target.row, h.data_ptr(), 0 if c is None else c.data_ptr(), time, batch,
-            0 if offsets is None else offsets.ctypes.data, int(self.reverse),
+            self._width, self.layer.address, work.address, *x, *out, h, c, steps, batch, offsets, self.reverse
         )  # fmt: skip
         self._spare.append(work)
 
@@ -125,11 +106,9 @@ class Direction:
         return Workspace(self.layer, batch)
 
 
-def _parts(batch: int) -> Sequence[slice]:
-    """Sequences per thread of PyTorch's number of threads."""
-    count = max(1, min(torch.get_num_threads(), batch // AT_LEAST))
-    ends = [round(k * batch / count) for k in range(count + 1)]
-    return [slice(a, b) for a, b in itertools.pairwise(ends)]
+def _parts(batch: int, count: int) -> Sequence[tuple[int, int]]:
+    """First and last + 1 of about equally many sequences for each of ``count`` threads."""
+    return list(itertools.pairwise(round(k * batch / count) for k in range(count + 1)))
 
 
 @cache

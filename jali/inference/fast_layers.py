@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from jali.errors import DataError, ModelError
+from jali.inference.rows import Rows
 from jali.site import kind_of
 from jali.view import layer_views
 
@@ -86,16 +88,21 @@ class FastLayers:
 
     def packed(self, engine: str, batch: int) -> list[list[Any]]:
         """``[layer][direction]``: the packed weights of an engine other than "torch", for about ``batch`` sequences."""
-        version = tuple((id(p), p._version) for p in self.parameters())  # type: ignore[attr-defined]
+        kept: dict[Any, Any] = self.__dict__.setdefault("_packed", {})
+        weights: list[Tensor] = self._flat_weights  # type: ignore[attr-defined]
+        state = [(w.data_ptr(), w._version) for w in weights]
+        rows: list[list[Any]] | None = kept.get((engine, batch)) if kept.get("state") == state else None
+        if rows is not None:
+            return rows
         with _LOCK:
-            kept: dict[Any, Any] = self.__dict__.setdefault("_packed", {})
-            if kept.get("version") != version:
+            if kept.get("state") != state:
                 kept.clear()
-                kept["version"] = version
+                # The aliases keep the memory: no other weights can come to lie at the same address.
+                kept.update(state=state, aliases=[w.detach() for w in weights])
             if (engine, batch) not in kept:
                 kept[engine, batch] = self._pack(engine, batch)
-            rows: list[list[Any]] = kept[engine, batch]
-            return rows
+            found: list[list[Any]] = kept[engine, batch]
+            return found
 
     def _pack(self, engine: str, batch: int) -> list[list[Any]]:
         from jali.inference.direction import Direction, cell_of  # numba is imported when the first layer is packed
@@ -119,14 +126,15 @@ class FastLayers:
                 "an accelerated layer cannot train; call model.eval(), or train the model it was made from"
             )
         data = input.data if isinstance(input, PackedSequence) else input
-        with torch.no_grad():
-            choice = self.choice(_batch_of(input, module.batch_first))
-            usual = (
-                data.dtype == torch.float32 and data.device.type == "cpu" and module.weight_ih_l0.device.type == "cpu"
-            )
-            if choice.engine == "torch" or not usual or 0 in data.shape:
+        choice = self.choice(_batch_of(input, module.batch_first)) if len(self.choices) > 1 else self.choices[0]
+        usual = data.dtype == torch.float32 and data.is_cpu and 0 not in data.shape
+        if choice.engine == "torch" or not usual or not module.weight_ih_l0.is_cpu:
+            with torch.no_grad():
                 return super().forward(input, hx)  # type: ignore[misc]
-            return _run(module, self.packed(choice.engine, choice.batch), input, hx)
+        rows = self.packed(choice.engine, choice.batch)
+        if isinstance(input, PackedSequence):
+            return _run_packed(module, rows, input, hx)
+        return _run(module, rows, input, hx)
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: x (I,) or (B, I) → the last layer's output (H,) or (B, H), and the next state.
@@ -155,14 +163,9 @@ class FastLayers:
         for given in (h, c):
             if given is not None and tuple(given.shape) != shape:
                 raise DataError(f"a state of shape {tuple(given.shape)}; it must be {shape}, as step() returned it")
-        h = torch.zeros(shape) if h is None else h.clone()
-        c = (torch.zeros(shape) if c is None else c.clone()) if lstm else None
-        out, source, size = torch.empty(shape), x.data_ptr(), 4 * batch * module.hidden_size
-        for k, (direction,) in enumerate(self.packed("kernels", batch)):
-            target = out.data_ptr() + k * size
-            direction.step(source, target, h.data_ptr() + k * size, 0 if c is None else c.data_ptr() + k * size, batch)
-            source = target
-        return (out[-1] if x.dim() == 2 else out[-1, 0]), (h if c is None else (h, c))
+        h, c = _fresh(h, c, shape, lstm)
+        out = _through(module, self.packed("kernels", batch), x.reshape(1, batch, -1), 0, (h, c))
+        return (out[0] if x.dim() == 2 else out[0, 0]), (h if c is None else (h, c))
 
     def extra_repr(self) -> str:
         lines = [super().extra_repr()]  # type: ignore[misc]
@@ -216,45 +219,57 @@ def _batch_of(input: Any, batch_first: bool) -> int:
     return 1 if input.dim() == 2 else int(input.shape[0 if batch_first else 1])
 
 
-def _run(module: nn.RNNBase, rows: list[list[Any]], input: Any, hx: Any) -> tuple[Any, Any]:
+def _run(module: nn.RNNBase, rows: list[list[Any]], x: Tensor, hx: Any) -> tuple[Any, Any]:
     """The whole layer on packed weights; shapes as PyTorch takes and gives them."""
-    packed = input if isinstance(input, PackedSequence) else None
-    sizes = None if packed is None else packed.batch_sizes
-    x = input if packed is None else packed.data
-    unbatched = packed is None and x.dim() == 2
-    if packed is None:
-        x = x.unsqueeze(1) if unbatched else x.transpose(0, 1) if module.batch_first else x
-    _check_input(module, x, packed is not None)
-    batch = x.shape[1] if sizes is None else int(sizes[0])
-    h, c = _states(module, hx, batch, unbatched, None if packed is None else packed.sorted_indices)
-    width, slot = module.hidden_size, 0
-    for row in rows:
-        x = x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
-        out = _empty_like(x, len(row) * width, module.batch_first and packed is None and not unbatched)
-        for d, direction in enumerate(row):
-            direction.run(x, out[..., d * width : (d + 1) * width], h[slot], None if c is None else c[slot], sizes)
-            slot += 1
-        x = out
-    if packed is not None:
-        back = packed.unsorted_indices
-        states = [s if s is None or back is None else s.index_select(1, back) for s in (h, c)]
-        return packed._replace(data=x), states[0] if c is None else tuple(states)
+    _check_input(module, x, (2, 3))
+    unbatched = x.dim() == 2
     if unbatched:
-        x, h, c = x.squeeze(1), h.squeeze(1), None if c is None else c.squeeze(1)
-    elif module.batch_first:
-        x = x.transpose(0, 1)
-    return x, h if c is None else (h, c)
+        x = x.unsqueeze(1)
+    time = 1 if module.batch_first and not unbatched else 0
+    h, c = _states(module, hx, x.shape[1 - time], unbatched, None)
+    out = _through(module, rows, x, time, (h, c))
+    if unbatched:
+        out, h, c = out.squeeze(1), h.squeeze(1), None if c is None else c.squeeze(1)
+    return out, h if c is None else (h, c)
 
 
-def _empty_like(x: Tensor, width: int, batch_first: bool) -> Tensor:
-    """Room for outputs of the rows of x, in memory as the caller sees them."""
-    if batch_first:
-        return x.new_empty(x.shape[1], x.shape[0], width).transpose(0, 1)
-    return x.new_empty(*x.shape[:-1], width)
+def _run_packed(module: nn.RNNBase, rows: list[list[Any]], packed: PackedSequence, hx: Any) -> tuple[Any, Any]:
+    """As :func:`_run`, on a packed sequence."""
+    _check_input(module, packed.data, (2,))
+    sizes = packed.batch_sizes.numpy()
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    h, c = _states(module, hx, int(sizes[0]), False, packed.sorted_indices)
+    out = _through(module, rows, packed.data, 0, (h, c), offsets)
+    if packed.unsorted_indices is not None:
+        h, c = (None if s is None else s.index_select(1, packed.unsorted_indices) for s in (h, c))  # type: ignore[assignment]
+    return packed._replace(data=out), h if c is None else (h, c)
 
 
-def _check_input(module: nn.RNNBase, x: Tensor, packed: bool) -> None:
-    if x.dim() != (2 if packed else 3):
+def _through(
+    module: nn.RNNBase, rows: list[list[Any]], x: Tensor, time: int, states: tuple[Tensor, Tensor | None], offsets: Any = None
+) -> Tensor:  # fmt: skip
+    """Outputs of all layers; ``states`` (slots, B, H) become the final ones. Works on addresses: a call costs little."""
+    h, c = states
+    batch, width = h.shape[1], module.hidden_size
+    steps = x.shape[time] if offsets is None else len(offsets) - 1
+    at_h, at_c, size = h.data_ptr(), 0 if c is None else c.data_ptr(), 4 * batch * width
+    if x.requires_grad:
+        x = x.detach()
+    if x.stride(-1) != 1:
+        x = x.contiguous()
+    for row in rows:
+        out = torch.empty(*x.shape[:-1], len(row) * width)
+        target = Rows.of(out, time)
+        for direction in row:
+            direction.run(x, time, target, at_h, at_c, steps, batch, offsets)
+            target = Rows(target.address + 4 * width, target.step, target.row)
+            at_h, at_c = at_h + size, at_c and at_c + size
+        x = out
+    return x
+
+
+def _check_input(module: nn.RNNBase, x: Tensor, axes: tuple[int, ...]) -> None:
+    if x.dim() not in axes:
         raise DataError(f"the input has {x.dim()} axes; it must be (T, I), (T, B, I) or, with batch_first, (B, T, I)")
     if x.shape[-1] != module.input_size:
         raise DataError(f"the input has {x.shape[-1]} features, the layer reads {module.input_size}")
@@ -268,7 +283,7 @@ def _states(
     shape = (slots, batch, module.hidden_size)
     lstm = isinstance(module, nn.LSTM)
     if hx is None:
-        return torch.zeros(shape), torch.zeros(shape) if lstm else None
+        return _fresh(None, None, shape, lstm)
     if lstm != isinstance(hx, tuple | list):
         raise DataError(
             f"an initial state of a {'LSTM' if lstm else type(module).__name__} is {'a pair (h, c)' if lstm else 'a tensor'}"
@@ -279,5 +294,12 @@ def _states(
             raise DataError(f"an initial state is {state.dtype} {tuple(state.shape)}; it must be float32 {shape}")
     if order is not None:
         states = [state.index_select(1, order) for state in states]
-    fresh = [state.contiguous().clone() for state in states]
-    return fresh[0], fresh[1] if lstm else None
+    return _fresh(states[0].contiguous(), states[1].contiguous() if lstm else None, shape, lstm)
+
+
+def _fresh(h: Tensor | None, c: Tensor | None, shape: tuple[int, ...], lstm: bool) -> tuple[Tensor, Tensor | None]:
+    """Copies of the states, zeros where there are none; c only for an LSTM."""
+    if h is None or (lstm and c is None):
+        zeros = torch.zeros(2 if lstm else 1, *shape).unbind(0)
+        return zeros[0], zeros[1] if lstm else None
+    return h.clone(), c.clone() if lstm and c is not None else None

@@ -1,0 +1,26 @@
+"""Where the rows of a tensor lie: what the kernels take instead of the tensor."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Rows(NamedTuple):
+    """Rows of float32: the address of the first, and the bytes from one step and from one sequence to the next."""
+
+    address: int
+    step: int
+    row: int
+
+    @staticmethod
+    def of(x: Tensor, time: int) -> Rows:
+        """Rows of x with axes time and 1 - time, or of a packed sequence (rows, ·); the last axis is dense."""
+        if x.dim() == 2:
+            return Rows(x.data_ptr(), 4 * x.stride(0), 4 * x.stride(0))
+        return Rows(x.data_ptr(), 4 * x.stride(time), 4 * x.stride(1 - time))
+
+    def at(self, step: int = 0, row: int = 0) -> Rows:
+        """The rows from this step and sequence on."""
+        return Rows(self.address + step * self.step + row * self.row, self.step, self.row)
