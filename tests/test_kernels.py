@@ -9,14 +9,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import cfunc, types
+from numba.core.caching import CacheImpl
 
 from jali.errors import DataError, LimitError, ModelError, PlanError
 from jali.inference import reference
+from jali.inference.cells import relu_cell
+from jali.inference.compiled import with_cache
 from jali.inference.fields import CELLS
 from jali.inference.kernels import run
 from jali.inference.layer import Layer, build_layer
 from jali.inference.packing import pad_units
-from jali.inference.vector import WIDTHS, Width, default_width
+from jali.inference.vector import WIDTHS, Width, default_width, width_type
 
 FORMS = ["tiles", "lanes", "aligned", "rows"]
 TOLERANCE = 2e-6
@@ -187,6 +191,24 @@ def test_threads_share_a_layer() -> None:
     for thread in threads:
         thread.join()
     assert all(np.array_equal(a, b) for a, b in zip(expected, results, strict=True))
+
+
+def test_kernels_work_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_: object) -> None:
+        raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
+
+    calls = []
+    monkeypatch.setattr(CacheImpl, "__init__", nowhere)
+    signature = types.void(width_type(4), *[types.int64] * 5)
+
+    def compiled(cache: bool) -> object:
+        calls.append(cache)
+        return cfunc(signature, cache=cache)(relu_cell)
+
+    assert with_cache(compiled).address
+    assert calls == [True, False]
+    with pytest.raises(RuntimeError, match="other"):
+        with_cache(lambda cache: (_ for _ in ()).throw(RuntimeError("other")))
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -125,12 +125,11 @@ def _run_chunk(width: Any, layer: int, work: int) -> None:
                 _save_ended(layer, work, step, STATE_C, C)
 
 
-@njit(cache=True, nogil=True)
 def run_by_sequence(
     width: Any, layer: int, work: int, x: int, x_time: int, x_row: int, out: int, out_time: int, out_row: int,
     h: int, c: int, time: int, batch: int, offsets: int, reverse: int,
 ) -> None:  # fmt: skip
-    """Runs all sequences; see :func:`jali.inference.kernels.entry`."""
+    """Runs all sequences; compiled by :func:`jali.inference.kernels.entry`, which says what the arguments are."""
     begin_call(work, x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, reverse)
     chunk = width_of(width)
     for first in range(0, batch, chunk):

@@ -8,6 +8,7 @@ it a matter of the first run; where the cache cannot be written, every process c
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from numba import cfunc, types
@@ -30,10 +31,22 @@ _FUNCTIONS: dict[str, Any] = {
 }
 
 
+def with_cache(compiled: Callable[[bool], Any]) -> Any:
+    """``compiled(True)``, with numba's cache on disk; without it where no folder for it can be written or it cannot be saved."""
+    try:
+        return compiled(True)
+    except OSError:
+        return compiled(False)
+    except RuntimeError as error:
+        if "cannot cache function" not in str(error):
+            raise
+        return compiled(False)
+
+
 @functools.cache
 def _kernel(name: str, lanes: int) -> Any:
     signature = types.void(width_type(lanes), *[types.int64] * 5)
-    return cfunc(signature, cache=True)(_FUNCTIONS[name])
+    return with_cache(lambda cache: cfunc(signature, cache=cache)(_FUNCTIONS[name]))
 
 
 def kernel_address(name: str, lanes: int) -> int:

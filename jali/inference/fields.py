@@ -16,11 +16,11 @@ LAYER_FIELDS = (
 
 # Buffers, then the arguments of the run in progress, then the sequences of it that are at work.
 WORK_FIELDS = (
-    "state_h", "state_c", "z", "u", "copies", "rows", "transposed", "sums", "sources", "states", "lengths",
+    "state_h", "state_c", "copies", "z", "u", "rows", "transposed", "sums", "sources", "states", "lengths",
     "x", "x_time", "x_row", "out", "out_time", "out_row", "h", "c", "time", "offsets", "reverse", "first", "count",
 )  # fmt: skip
 (
-    STATE_H, STATE_C, Z, U, COPIES, ROWS, TRANSPOSED, SUMS, SOURCES, STATES, LENGTHS,
+    STATE_H, STATE_C, COPIES, ROWS, TRANSPOSED, Z, U, SUMS, SOURCES, STATES, LENGTHS,
     X, X_TIME, X_ROW, OUT, OUT_TIME, OUT_ROW, H, C, TIME, OFFSETS, REVERSE, FIRST, COUNT,
 ) = (8 * k for k in range(len(WORK_FIELDS)))  # fmt: skip
 

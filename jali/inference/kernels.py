@@ -10,12 +10,13 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numpy.typing import NDArray
 
 from jali.errors import DataError
 from jali.inference.by_sequence import run_by_sequence
 from jali.inference.by_unit import run_by_unit
+from jali.inference.compiled import with_cache
 from jali.inference.layer import Layer, Workspace
 from jali.inference.packing import Floats
 from jali.inference.vector import Width, width_type
@@ -32,9 +33,13 @@ def entry(lanes: int, by_sequence: bool) -> Any:
     steps' row offsets (T + 1) or 0; 1 for the reverse direction. It checks nothing, allocates nothing and releases the GIL.
     """
     signature = types.void(width_type(lanes), *[types.int64] * 14)
-    loop: Any = run_by_sequence if by_sequence else run_by_unit
-    loop.compile(signature.args)
-    return loop.overloads[signature.args].entry_point
+
+    def compiled(cache: bool) -> Any:
+        loop: Any = njit(cache=cache, nogil=True)(run_by_sequence if by_sequence else run_by_unit)
+        loop.compile(signature.args)
+        return loop.overloads[signature.args].entry_point
+
+    return with_cache(compiled)
 
 
 def run(

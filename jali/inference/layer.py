@@ -171,16 +171,16 @@ class Workspace:
         sizes = (
             count * padded,
             count * padded if layer.cell == "lstm" else 0,
-            sums * row,
-            count * row if layer.cell == "gru" else 0,
             sums * padded_inputs,
             count * padded if by_sequence else 0,
             count * padded_inputs if by_sequence else 0,
+            sums * row,  # from here on, buffers are written before they are read
+            count * row if layer.cell == "gru" else 0,
             count * row if by_sequence else 0,
         )
         ends = np.cumsum([-(-s // 16) * 16 for s in sizes])
         self._floats = aligned_empty((int(ends[-1]),), np.float32)
-        self._floats[...] = 0
+        self._floats[: ends[4]] = 0  # the padding of states and inputs stays so
         starts = self._floats.ctypes.data + 4 * np.concatenate([[0], ends[:-1]])
         self._lists = np.zeros(sums + 2 * count, np.int64)  # sources, states, lengths
         self._lists[sums : sums + count] = starts[0] + 4 * padded * np.arange(count)
