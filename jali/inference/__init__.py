@@ -1,1 +1,1 @@
-"""Running pruned models elsewhere: export to ONNX."""
+"""Running pruned models: kernels for sparse recurrent layers, and export to ONNX."""

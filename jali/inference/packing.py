@@ -110,7 +110,7 @@ def cost(packed: Packed, batch: int = 1) -> float:
     choice = {16: 1.0, 8: 2.0, 4: 5.0}[packed.width]
     per_step = {
         "tiles": 0.8 + 0.6 * batch,
-        "lanes": 1.2 + (choice + 0.75) * batch,
+        "lanes": 1.5 + (0.8 * choice + 0.6) * batch,
         "aligned": 1.0 + 0.5 * gates + (choice + 0.5 * gates) * batch,
         "rows": 5.5 * -(-batch // packed.width),
     }

@@ -15,19 +15,10 @@ from numba import types
 from numba.core import cgutils
 from numpy.typing import NDArray
 
+from jali.inference.emit import F32, I32, I64, at, load_vector, multiply_add, select_from_two, splat_value, vector
 from jali.inference.packing import ROWS_AT_ONCE, Packed
-from jali.inference.vector import (
-    at,
-    load_int,
-    load_vector,
-    multiply_add,
-    operation,
-    select_from_two,
-    splat_value,
-    vector,
-)
+from jali.inference.vector import load_int, operation
 
-_F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 MATRIX_FIELDS = ("groups", "gate_bytes", "starts", "targets", "index", "select", "values")
 _GROUPS, _GATE_BYTES, _STARTS, _TARGETS, _INDEX, _SELECT, _VALUES = (8 * k for k in range(len(MATRIX_FIELDS)))
 
@@ -54,7 +45,7 @@ def _unroll(lanes: int, sums: int) -> int:
 
 
 def _const(value: int) -> ir.Constant:
-    return ir.Constant(_I64, value)
+    return ir.Constant(I64, value)
 
 
 def _offset(builder: Any, base: Any, index: Any, scale: int) -> Any:
@@ -72,10 +63,10 @@ def _steps(builder: Any, begin: Any, end: Any, unroll: int, body: Any) -> None:
     if unroll > 1:
         whole = builder.and_(builder.sub(end, begin), _const(-unroll))
         middle = builder.add(begin, whole)
-        with cgutils.for_range_slice(builder, begin, middle, _const(unroll), _I64, inc=True) as (k, _):
+        with cgutils.for_range_slice(builder, begin, middle, _const(unroll), I64, inc=True) as (k, _):
             for copy in range(unroll):
                 body(builder.add(k, _const(copy)), copy)
-    with cgutils.for_range_slice(builder, middle, end, _const(1), _I64, inc=True) as (k, _):
+    with cgutils.for_range_slice(builder, middle, end, _const(1), I64, inc=True) as (k, _):
         body(k, 0)
 
 
@@ -104,7 +95,7 @@ def _group_codegen(lanes: int, rows: int, gates: int, step: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         begin, end, index, select, values, sources, z, row_bytes, gate_bytes = args[-9:]
         unroll = _unroll(lanes, rows * gates)
-        bases = [builder.load(at(builder, builder.add(sources, _const(8 * r)), _I64)) for r in range(rows)]
+        bases = [builder.load(at(builder, builder.add(sources, _const(8 * r)), I64)) for r in range(rows)]
         targets = [
             builder.add(builder.add(z, builder.mul(row_bytes, _const(r))), builder.mul(gate_bytes, _const(g)))
             for r in range(rows)
@@ -129,10 +120,10 @@ def _tile_group(
     lanes, count = width.lanes, rows.literal_value
 
     def step(builder: Any, k: Any, copy: int, slots: Any, bases: Any, index: Any, select: Any, values: Any) -> None:
-        column = builder.sext(builder.load(at(builder, _offset(builder, index, k, 4), _I32)), _I64)
+        column = builder.sext(builder.load(at(builder, _offset(builder, index, k, 4), I32)), I64)
         weights = load_vector(builder, _offset(builder, values, k, 4 * lanes), lanes)
         for r, base in enumerate(bases):
-            value = builder.load(at(builder, builder.add(base, column), _F32))
+            value = builder.load(at(builder, builder.add(base, column), F32))
             _accumulate(builder, slots, copy * len(bases) + r, weights, splat_value(builder, value, lanes))
 
     return types.void(width, rows, *[types.int64] * 9), _group_codegen(lanes, count, 1, step)
@@ -151,7 +142,7 @@ def _lane_group(
     def step(builder: Any, k: Any, copy: int, slots: Any, bases: Any, index: Any, select: Any, values: Any) -> None:
         pair = _offset(builder, index, k, 8)
         first, second = (
-            builder.sext(builder.load(at(builder, builder.add(pair, _const(4 * j)), _I32)), _I64) for j in range(2)
+            builder.sext(builder.load(at(builder, builder.add(pair, _const(4 * j)), I32)), I64) for j in range(2)
         )
         choice = load_vector(builder, _offset(builder, select, k, lanes), lanes, ir.IntType(8))
         where = _offset(builder, values, k, 4 * lanes * per_step)
@@ -175,7 +166,7 @@ def _row_group(
         _, begin, end, index, values, source, z, targets = args
         unroll = _unroll(lanes, ROWS_AT_ONCE)
         sums = [
-            builder.add(z, builder.load(at(builder, builder.add(targets, _const(8 * r)), _I64)))
+            builder.add(z, builder.load(at(builder, builder.add(targets, _const(8 * r)), I64)))
             for r in range(ROWS_AT_ONCE)
         ]
 
@@ -183,8 +174,8 @@ def _row_group(
             place = _offset(builder, _const(0), k, 4 * ROWS_AT_ONCE)
             for r in range(ROWS_AT_ONCE):
                 here = builder.add(place, _const(4 * r))
-                column = builder.sext(builder.load(at(builder, builder.add(index, here), _I32)), _I64)
-                weight = builder.load(at(builder, builder.add(values, here), _F32))
+                column = builder.sext(builder.load(at(builder, builder.add(index, here), I32)), I64)
+                weight = builder.load(at(builder, builder.add(values, here), F32))
                 inputs = load_vector(builder, builder.add(source, column), lanes)
                 _accumulate(builder, slots, copy * ROWS_AT_ONCE + r, splat_value(builder, weight, lanes), inputs)
 
@@ -228,18 +219,22 @@ def tiles(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) 
 
 
 def lanes(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) -> None:
-    """``lanes``, for up to 4 input rows at a time."""
+    """``lanes``, for up to 8 input rows at a time."""
     starts, index = load_int(m + _STARTS), load_int(m + _INDEX)
     select, values, targets = load_int(m + _SELECT), load_int(m + _VALUES), load_int(m + _TARGETS)
     done = 0
     while done < count:
-        take = 4 if count - done >= 4 else 1
+        take = 8 if count - done >= 8 else 4 if count - done >= 4 else 2 if count - done >= 2 else 1
         source, sums = sources + 8 * done, z + row_bytes * done
         for g in range(load_int(m + _GROUPS)):
             begin, end = load_int(starts + 8 * g), load_int(starts + 8 * g + 8)
             target = sums + load_int(targets + 8 * g)
-            if take == 4:
+            if take == 8:
+                _lane_group(width, 8, 1, begin, end, index, select, values, source, target, row_bytes, 0)
+            elif take == 4:
                 _lane_group(width, 4, 1, begin, end, index, select, values, source, target, row_bytes, 0)
+            elif take == 2:
+                _lane_group(width, 2, 1, begin, end, index, select, values, source, target, row_bytes, 0)
             else:
                 _lane_group(width, 1, 1, begin, end, index, select, values, source, target, row_bytes, 0)
         done += take
