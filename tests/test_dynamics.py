@@ -179,6 +179,13 @@ def test_a_given_cell_state_counts():
     assert norm > 12
 
 
+def test_an_output_gate_that_reads_its_own_unit_stretches():
+    own = one_unit(nn.LSTM, [0] * 4, [0, 0, 0, 8], [-9, -9, 0, -4])
+    bound, norm = bound_and_norm(own, np.ones((1, 1, 1)), np.array([[0.5, 1e5]]))
+    assert norm == pytest.approx(2, rel=1e-3)
+    assert norm < bound < 1.1 * norm
+
+
 def test_a_gru_whose_input_flips_is_far_from_its_candidate():
     """h is near 1 when n turns to -1: the update gate moves h by up to 2."""
     x = np.ones((1, 40, 1))

@@ -84,7 +84,7 @@ def test_no_edges_is_zero_with_a_word():
     found = communities(np.zeros((3, 3)))
     assert found.labels.tolist() == [0, 1, 2]
     assert found.q == modularity(np.zeros((3, 3)), [0, 0, 1]) == 0.0
-    assert "no edge" in found.notes[0]
+    assert found.notes == ("there is no edge: every unit is a community, and Q is 0",)
 
 
 def test_units_without_edges_are_named():

@@ -56,8 +56,7 @@ def modularity(weights: ArrayLike, labels: ArrayLike) -> float:
 def communities(weights: ArrayLike, seed: int = 0) -> Communities:
     """A partition of large modularity, by the Louvain method of networkx; the same ``seed`` gives the same one.
 
-    Louvain never moves a unit without an edge: it stays a community of its own. Louvain finds a local optimum; a partition
-    of negative Q is never returned, because all units together have Q = 0.
+    Louvain finds a local optimum. It never moves a unit without an edge: that stays a community of its own.
     V. D. Blondel et al., "Fast unfolding of communities in large networks", J. Stat. Mech. (2008) P10008.
     Raises :class:`ContextError` as :func:`modularity`.
     """
@@ -73,10 +72,7 @@ def communities(weights: ArrayLike, seed: int = 0) -> Communities:
         labels[list(members)] = number
     alone = int((~(matrix.any(axis=0) | matrix.any(axis=1))).sum())
     notes = (f"{alone} of {len(matrix)} units have no edge; each is a community of its own",) if alone else ()
-    q = modularity(matrix, labels)
-    if q < 0:
-        return Communities(np.zeros(len(matrix), dtype=np.int64), modularity(matrix, np.zeros(len(matrix))), notes)
-    return Communities(labels, q, notes)
+    return Communities(labels, modularity(matrix, labels), notes)
 
 
 def _checked(weights: ArrayLike) -> NDArray[np.float64]:
