@@ -16,7 +16,7 @@ from jali.dynamics import Floats, Recurrence
 
 _ROUNDS = 4  # of the power method per step; it starts from the direction of the step before
 _EXACT = 16  # steps at which the norm is computed exactly
-_SLACK = 1e-9  # rounding of log L and of the exponent
+_SLACK = 1e-9  # rounding of L and of the exponent
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Contraction:
         """Theorem III.7 here: "holds", "fails", or "premise not met" where the bound L is not below 1."""
         if not self.bound < 1:
             return "premise not met"
-        return "holds" if self.exponent <= np.log(self.bound) + _SLACK else "fails"
+        return "holds" if np.exp(self.exponent) <= self.bound * (1 + _SLACK) else "fails"
 
 
 def contraction_bound(

@@ -78,6 +78,9 @@ def test_no_channel_beats_the_certificate_and_the_curve_is_convex(source):
 @settings(max_examples=25)
 def test_a_point_of_given_slope_is_on_the_curve(source, slope):
     p, d, _ = source
+    rough = blahut_arimoto(p, d, slope, tolerance=0.1)
+    exact = rate_distortion(p, d, rough.distortion, tolerance=1e-5)
+    assert rough.rate - rough.gap - 1e-9 <= exact.rate <= rough.rate + 1e-5
     found = blahut_arimoto(p, d, slope, tolerance=1e-5)
     assert 0 <= found.gap <= 1.1e-5
     there = rate_distortion(p, d, found.distortion, tolerance=1e-5)
