@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import jali
 from jali.dynamics import Recurrence, site_spectrum
 from jali.errors import DataError, FileError, ModelError
+from jali.maths.information import gaussian, whiten
 from jali.maths.modularity import modularity
 from jali.maths.rate_distortion import gaussian_rate
 from jali.surgery.mask import mask
@@ -61,6 +62,9 @@ def test_the_numbers_are_those_of_the_parts(model, data):
     variances = np.linalg.eigvalsh(np.cov(states[0].numpy().T))
     assert site.pruning["R(D), Gaussian bound"] == pytest.approx(gaussian_rate(variances, distortion).rate, rel=1e-4)
     assert {"I(X; h_T) ksg", "I(X; h_T) gaussian", "I(X; h_T) ksg after"} <= set(site.information)
+    inputs, last = torch.cat([x for x, _ in data]).reshape(80, -1), states[0].reshape(80, 5, 8)[:, -1]
+    value = gaussian(whiten(inputs.numpy(), 3).scores, whiten(last.numpy(), 3).scores).nats
+    assert site.information["I(X; h_T) gaussian"] == pytest.approx(value, abs=1e-4)
     assert "3 principal components of 15 features" in site.information["X"]
     assert set(found.task) == {"I(Y; answer) discrete, Miller-Madow" + when for when in ("", " after")}
     assert site.notes == ("spectrum: the first 16 of 80 sequences, 5 of 5 steps",)
