@@ -1,7 +1,8 @@
 """jali: make recurrent neural networks small and fast by understanding their structure.
 
 The verbs: :func:`plan` (decide), :func:`mask` (zeros in place), :func:`compact` (physically smaller, repaired),
-:func:`prune` (all of it), :func:`save` and :func:`load`, :func:`export_onnx`, :func:`criteria` (what can decide).
+:func:`prune` (all of it), :func:`save` and :func:`load`, :func:`export_onnx`, :func:`criteria` (what can decide),
+:func:`analyze` (what a model is like).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jali.analysis import Analysis as Analysis
+    from jali.analysis import analyze as analyze
     from jali.api import Result as Result
     from jali.api import plan as plan
     from jali.api import prune as prune
@@ -31,12 +34,14 @@ __version__ = "0.1.0"
 
 # Names are imported on first use, so that `import jali` costs next to nothing.
 _HOME = {
+    "Analysis": "analysis",
     "Budget": "plans",
     "Cost": "costs",
     "JaliError": "errors",
     "Plan": "plans",
     "Result": "api",
     "accelerate": "inference.accelerate",
+    "analyze": "analysis",
     "compact": "surgery.compact",
     "cost": "costs",
     "criteria": "criterion",

@@ -126,11 +126,9 @@ def prune(
     if (budget is None) == (threshold is None):
         raise BudgetError("give either --budget (fraction of units to remove) or --threshold (score), and not both")
     options = _key_values(option or [])
-    if not weights.is_file():
-        raise DataError(f"no file {weights}; --weights takes the state_dict of MODEL as safetensors")
+    _expect_weights(weights)
     with _output_folder(out):  # before any work
-        build = _guarded(_resolve(model, ModelError), model, ModelError)
-        calibration = _guarded(lambda: _listed(_resolve(data, DataError)()), data, DataError)()
+        build, calibration = _builder(model), _loaded(data)
         from jali.studies.pruned import prune_to_folder
 
         result = prune_to_folder(
@@ -139,6 +137,29 @@ def prune(
             fold=not no_fold, seed=seed,
         )  # fmt: skip
     typer.echo(f"{result}\n  written: {out / 'model.safetensors'}, plan.json, records.jsonl, report.html")
+
+
+@app.command()
+def analyze(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="pkg.module:callable that builds the nn.Module.")],
+    weights: Annotated[Path, typer.Option(help="The model's state_dict as safetensors.")],
+    data: Annotated[
+        str | None, typer.Option(help="pkg.module:callable that returns data; for dynamics and information.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="A plan.json: what it would change.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the result.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
+) -> None:
+    """Order, communities, dynamics and information of your own model.
+
+    For example: jali analyze mypkg.models:build --weights w.safetensors --data mypkg.data:calibration
+    """
+    _expect_weights(weights)
+    build, found = _builder(model), None if data is None else _loaded(data)
+    from jali.studies.analyzed import analyze_files
+
+    result = analyze_files(build=build, weights=weights, data=found, plan=plan, out=out, seed=seed)
+    typer.echo(str(result) + (f"\n  written: {out}" if out else ""))
 
 
 @app.command()
@@ -190,6 +211,19 @@ def criteria() -> None:
 
 
 # --- parsing --------------------------------------------------------------------------------------------------------
+
+
+def _expect_weights(weights: Path) -> None:
+    if not weights.is_file():
+        raise DataError(f"no file {weights}; --weights takes the state_dict of MODEL as safetensors")
+
+
+def _builder(model: str) -> Callable[[], Any]:
+    return _guarded(_resolve(model, ModelError), model, ModelError)
+
+
+def _loaded(data: str) -> Any:
+    return _guarded(lambda: _listed(_resolve(data, DataError)()), data, DataError)()
 
 
 def _resolve(where: str, error: type[JaliError]) -> Callable[[], Any]:

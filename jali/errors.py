@@ -40,3 +40,7 @@ class LimitError(JaliError):
 
 class FileError(JaliError):
     """A file or folder that cannot be read, is truncated, or cannot be written."""
+
+
+class DynamicsError(JaliError, ValueError):
+    """A trajectory, Jacobian or integration that leaves the finite numbers, or is too short to be averaged."""

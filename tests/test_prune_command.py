@@ -264,3 +264,16 @@ def test_a_model_that_cannot_be_stored_is_still_written_and_says_how_to_load_it(
     assert done.returncode == 0, done.stderr
     assert "jali.load needs build=" in done.stdout
     assert Path(tmp_path / "p" / "model.safetensors").is_file()
+
+
+def test_analyze_prints_and_writes(project):
+    arguments = ["mypkg.models:build", "--weights", "w.safetensors", "--data", "mypkg.data:calibration"]
+    done = jali_command("analyze", *arguments, "--out", "analysis.json", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "Analysis of Tagger" in done.stdout
+    found = jali.Analysis.load(project / "analysis.json")
+    assert str(found) in done.stdout
+    assert found.site("rnn.l0").dynamics["sequences"] == 16
+    wrong = jali_command("analyze", *arguments, "--plan", "none.json", cwd=project)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("jali: cannot read the plan 'none.json'")

@@ -52,7 +52,7 @@ def prune_to_folder(
     from jali.studies.runner import regenerate_report
 
     limit = Budget(budget, threshold, scope, multiple_of, min_width)
-    model = _built(build, weights)
+    model = built(build, weights)
     items = batches(data)
     # On a terminal this line moves and then disappears; elsewhere nothing is written.
     with Console(stderr=True).status(f"pruning {type(model).__name__}, {len(items)} batches of calibration data"):
@@ -68,7 +68,7 @@ def prune_to_folder(
     return result
 
 
-def _built(build: Callable[[], nn.Module], weights: str | os.PathLike[str]) -> nn.Module:
+def built(build: Callable[[], nn.Module], weights: str | os.PathLike[str]) -> nn.Module:
     """The caller's model with its weights, in evaluation mode."""
     model = build()
     if not isinstance(model, nn.Module):
