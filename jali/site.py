@@ -93,8 +93,22 @@ def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
     found = [site for site in found if linear or site.recurrent]
     if not found:
         wanted = "nn.RNN, nn.LSTM, nn.GRU, a recurrent cell" + (" or nn.Linear" if linear else "")
+        own = [
+            f"{path or 'itself'!r} is a {type(m).__name__}" for path, m in model.named_modules() if _has_own_forward(m)
+        ]
+        remedy = (
+            f"{', '.join(own)}, with a forward of its own; give the model with plain layers (for an accelerated one, the "
+            "model that it was made from)"
+            if own
+            else "pass the model that holds the recurrent layer"
+            + ("" if linear else ", or ask for Linear sites by name")
+        )
         raise ModelError(
-            f"{type(model).__name__} has no prunable site: no submodule is {wanted} with PyTorch's own forward; "
-            "pass the model that holds the recurrent layer" + ("" if linear else ", or ask for Linear sites by name")
+            f"{type(model).__name__} has no prunable site: no submodule is {wanted} with PyTorch's own forward; {remedy}"
         )
     return tuple(found)
+
+
+def _has_own_forward(module: nn.Module) -> bool:
+    """A recurrent layer or cell of the caller's own class."""
+    return isinstance(module, nn.RNNBase | nn.RNNCellBase) and kind_of(module) is None

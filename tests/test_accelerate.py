@@ -129,6 +129,7 @@ def test_copies_share_nothing(tagger):
     fast = jali.accelerate(tagger, x, engine="kernels")
     want = fast(x)
     twin = copy.deepcopy(fast)
+    assert "_packed" not in twin.low.__dict__  # it holds addresses of memory that the copy does not own
     with torch.no_grad():
         fast.low.weight_ih_l0.zero_()
     fast(x)
@@ -142,6 +143,15 @@ def test_accelerating_twice_starts_anew(tagger):
     fast = jali.accelerate(jali.accelerate(tagger, x, engine="kernels"), x, engine="gemm")
     assert [c.engine for c in fast.low.choices] == ["gemm"]
     agree(fast(x), tagger(x))
+
+
+def test_hooks_stay_on_the_layer():
+    """A masked layer drops the removed units of a given state; so does its accelerated form, and that one's again."""
+    torch.manual_seed(0)
+    layer, x, h = nn.GRU(5, 12).eval(), torch.randn(4, 2, 5), torch.randn(1, 2, 12)
+    masked = jali.mask(layer, half(layer))
+    fast = jali.accelerate(jali.accelerate(masked, (x, h), engine="kernels"), (x, h), engine="gemm")
+    agree(fast(x, h), masked(x, h))
 
 
 @pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])
@@ -340,3 +350,16 @@ def test_a_layer_without_choices_is_refused():
         FastLayers.of(nn.GRU(2, 3), [])
     with pytest.raises(ModelError, match=r"is no nn\.LSTM"):
         FastLayers.of(nn.GRUCell(2, 3), [Choice(1, "torch", {})])
+
+
+def test_an_accelerated_model_is_exported_as_the_model_it_was_made_from(tagger, tmp_path):
+    x = torch.randn(2, 7, 5)
+    fast = jali.accelerate(tagger, x, engine="kernels")
+    assert jali.export_onnx(fast, tmp_path / "m.onnx", x).error <= 1e-5
+    assert isinstance(fast.low, FastLayers)
+
+
+def test_an_accelerated_model_is_not_pruned_again(tagger):
+    fast = jali.accelerate(tagger, torch.randn(2, 7, 5), engine="kernels")
+    with pytest.raises(ModelError, match=r"'low' is a FastLSTM.*made from"):
+        jali.plan(fast, "magnitude", 0.5)

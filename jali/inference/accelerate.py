@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from jali.batches import example, run, tensors_in
 from jali.capture import inputs_of
 from jali.errors import JaliError, ModelError
-from jali.inference.fast_layers import ENGINES, Choice, FastLayers
+from jali.inference.fast_layers import ENGINES, Choice, FastLayers, replaced, with_plain_layers
 from jali.site import kind_of
 
 ROUNDS, PATIENCE = 7, 0.5  # of timing: this many, but no new one after so many seconds once there are three
@@ -47,10 +47,7 @@ def accelerate(
         raise ModelError(f"batch_sizes={batch_sizes!r} is not a list of whole numbers from 1; give e.g. [1, 64]")
     if model.training:
         raise ModelError("the model is in training mode; call model.eval() first")
-    fast = copy.deepcopy(model)
-    for path, module in list(fast.named_modules()):
-        if isinstance(module, FastLayers):
-            fast = _replaced(fast, path, module.plain())
+    fast = with_plain_layers(copy.deepcopy(model))
     paths = [path for path, module in fast.named_modules() if isinstance(module, nn.RNNBase) and kind_of(module)]
     if not paths:
         raise ModelError(f"{type(model).__name__} has no nn.LSTM, nn.GRU or nn.RNN with PyTorch's own forward")
@@ -61,22 +58,10 @@ def accelerate(
     for path in paths:
         layer = fast.get_submodule(path)
         choices = _choices(layer, calls[path], engine, batch_sizes)  # type: ignore[arg-type]
-        fast = _replaced(fast, path, FastLayers.of(layer, choices))  # type: ignore[arg-type]
+        fast = replaced(fast, path, FastLayers.of(layer, choices))  # type: ignore[arg-type]
     with torch.no_grad():
         _check(want, run(fast, batch))
     return fast
-
-
-def _replaced(model: nn.Module, path: str, new: nn.Module) -> nn.Module:
-    """``model`` with the module at ``path``, under every name that it has, replaced."""
-    old = model.get_submodule(path)
-    if not path:
-        return new
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if module is old:
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, new)
-    return model
 
 
 def _choices(

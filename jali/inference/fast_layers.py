@@ -74,8 +74,6 @@ class FastLayers:
             raise ModelError("no choice of an engine was given; give one for at least one batch size")
         fast = _like(layer, FAST[kind])
         fast.choices = tuple(sorted(choices, key=lambda choice: choice.batch))
-        for name in _HOOKS:
-            getattr(fast, name).update(getattr(layer, name))
         return fast.requires_grad_(False).eval()
 
     def plain(self) -> nn.RNNBase:
@@ -196,8 +194,28 @@ PLAIN: dict[type, type[nn.RNNBase]] = {FastRNN: nn.RNN, FastGRU: nn.GRU, FastLST
 _LOCK = threading.Lock()  # packing and the first compilation are done once
 
 
+def with_plain_layers(model: nn.Module) -> nn.Module:
+    """``model`` with PyTorch's own layers in place of fast ones, which it shares its parameters with."""
+    for path, module in list(model.named_modules()):
+        if isinstance(module, FastLayers):
+            model = replaced(model, path, module.plain())
+    return model
+
+
+def replaced(model: nn.Module, path: str, new: nn.Module) -> nn.Module:
+    """``model`` with the module at ``path``, under every name that it has, replaced in place; ``new`` for the model itself."""
+    old = model.get_submodule(path)
+    if not path:
+        return new
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if module is old:
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, new)
+    return model
+
+
 def _like(layer: nn.RNNBase, cls: type[nn.RNNBase]) -> nn.RNNBase:
-    """A ``cls`` with the options and the very parameters of ``layer``."""
+    """A ``cls`` with the options, the hooks and the very parameters of ``layer``."""
     options: dict[str, Any] = {
         name: getattr(layer, name) for name in ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
     }
@@ -210,6 +228,8 @@ def _like(layer: nn.RNNBase, cls: type[nn.RNNBase]) -> nn.RNNBase:
     for name, parameter in layer._parameters.items():
         made.register_parameter(name, parameter)
     made._init_flat_weights()
+    for name in _HOOKS:
+        getattr(made, name).update(getattr(layer, name))
     return made.train(layer.training)
 
 

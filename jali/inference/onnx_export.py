@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import PackedSequence
 from jali.batches import Batch, example, run, tensors_in
 from jali.errors import DataError, ModelError
 from jali.files import atomic_write
+from jali.inference.fast_layers import with_plain_layers
 from jali.inference.onnx_layers import OnnxLayers
 from jali.site import kind_of
 from jali.widths import UnevenLayers
@@ -61,7 +62,7 @@ def export_onnx(model: nn.Module, path: str | os.PathLike[str], example_inputs: 
     written. Needs the extra ``jali[onnx]``.
     """
     _require_runtime()
-    batch, original = example(example_inputs), copy.deepcopy(model).cpu().eval()
+    batch, original = example(example_inputs), with_plain_layers(copy.deepcopy(model)).cpu().eval()
     if any(isinstance(value, PackedSequence) for value in (*batch.args, *batch.kwargs.values())):
         raise ModelError("ONNX has no packed sequences; export the model with padded input")
     others = {str(p.dtype) for p in original.parameters() if p.is_floating_point()} - {"torch.float32"}
