@@ -71,6 +71,9 @@ class Planner:
     loss: Loss | None
     seed: int
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Planner:
+        return self  # a value, which holds the user's data
+
     @staticmethod
     def of(
         model: nn.Module,

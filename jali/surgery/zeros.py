@@ -67,7 +67,9 @@ class Zeros:
             ones = view.replace(**{field: np.ones_like(value) for field, value in view.arrays()})
             for name, keep in packed(masked_view(ones, planned)).items():
                 key = (site.module, name)
-                self._dead[key] = torch.from_numpy(keep == 0).to(self._parameters[key].device)
+                self._dead.pop(key, None)
+                if not keep.all():
+                    self._dead[key] = torch.from_numpy(keep == 0).to(self._parameters[key].device)
             if site.recurrent and planned.removed:
                 slots.setdefault(site.module, {})[slot_of(self.model, site)] = list(planned.removed)
         for path in {site.module for site in self.sites}:
