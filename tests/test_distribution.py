@@ -10,7 +10,7 @@ import jali
 from jali.errors import BudgetError
 from jali.plans import Budget, Pattern, decide_weights, regrown_weights
 from jali.plans.distribution import apportion, erdos_renyi
-from jali.view import Site
+from jali.site import Site
 
 shapes = st.lists(st.tuples(st.sampled_from([1, 3, 4]), st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=6)
 

@@ -15,7 +15,8 @@ from torch import nn
 import jali
 from jali.errors import BudgetError, CriterionError, DataError, JaliError, ModelError, PlanError, ScheduleError
 from jali.plans import Budget, Pattern, Plan
-from jali.view import read, sites
+from jali.site import sites
+from jali.view import read
 
 STEPS = 4  # per epoch
 SCHEDULES = {
