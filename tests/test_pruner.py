@@ -602,6 +602,7 @@ def shared():
         ({"criterion": "lattice", "schedule": jali.SET(1, 5)}, CriterionError, "no scores of weight granularity"),
         ({"budget": Budget(0.5, min_width=4)}, BudgetError, "min_width round widths"),
         ({"budget": 1e-5}, BudgetError, "removes nothing"),
+        ({"budget": 1e-5, "schedule": None}, BudgetError, "removes nothing"),
         ({"sites": ["encoder"]}, ModelError, "no site matches 'encoder'"),
         ({"model": "lstm", "optimizer": None}, ModelError, "the model is a str"),
         ({"model": shared(), "optimizer": None}, ModelError, "shared by two sites"),
@@ -615,6 +616,8 @@ def test_bad_arguments_are_refused_before_the_training(arguments, error, message
     with pytest.raises(error, match=message) as caught:
         jali.Pruner(**{"model": model} | options | arguments)
     assert isinstance(caught.value, JaliError)
+    if isinstance(model, Tagger):
+        assert all(torch.equal(p, q) for p, q in zip(model.parameters(), tagger().parameters(), strict=True))
 
 
 def test_an_epoch_without_a_step_is_an_error():

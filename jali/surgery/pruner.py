@@ -35,7 +35,7 @@ class Pruner:
         plan = pruner.plan        # for jali.mask, jali.compact, and JSON
 
     Parameters stay the same ordinary tensors, zero where masked: flat weights, ``state_dict``, ``deepcopy``, export and
-    ``torch.compile`` see nothing new. ``optimizer``: its momentum is kept at zero where the weights are; schedules that
+    ``torch.compile`` see nothing new, and a model that moves to another device takes its masks along. ``optimizer``: its momentum is kept at zero where the weights are; schedules that
     regrow or rewind need it. Masked weights get no gradient, so clipping counts the others only (but in the steps in which
     :class:`jali.RigL` changes the mask: it needs all gradients). ``schedule``: :class:`jali.OneShot` by default (at once),
     :class:`jali.Periodic`, :class:`jali.Cubic`, :class:`jali.Rewind`, :class:`jali.SET`, :class:`jali.RigL`. With an ``n:m``
@@ -74,18 +74,17 @@ class Pruner:
         self._steps = self._epochs = self._in_epoch = self._skipped = 0
         self._plan: Plan | None = None
         self._moment: dict[str, Any] | None = None
+        self._rehearse()
         self._zeros.remember()
         self._change()
         self._zeros.seal()
         self._zeros.dense = self._needs_dense_next()
-        self._rehearse()
 
     def _rehearse(self) -> None:
-        """What would fail in the middle of the training fails before it."""
-        if self._plan is None or self._schedule.growth:
-            made = self._planner.decide(self._model, self._budget)
-            if made.sparsity == 0.0 and self._budget.threshold is None:
-                raise BudgetError(nothing_goes(self._budget, made.sites))
+        """What would fail in the middle of the training fails before it, and before anything has changed."""
+        made = self._planner.decide(self._model, self._budget)
+        if made.sparsity == 0.0 and self._budget.threshold is None:
+            raise BudgetError(nothing_goes(self._budget, made.sites))
 
     def _check(self, optimizer: Any) -> None:
         schedule, name = self._schedule, type(self._schedule).__name__
