@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import jali
+from jali.criterion import get
 from jali.errors import BudgetError, CriterionError, DataError, JaliError, ModelError, PlanError, ScheduleError
+from jali.planning import Planner
 from jali.plans import Budget, Pattern, Plan
 from jali.site import sites
 from jali.view import read
@@ -179,6 +181,26 @@ def test_masks_only_grow_under_every_budget(granularity, scope, sparsity, layer,
         # Each of the 4 sites × 2 matrices is rounded on its own where it is ranked on its own; one unit always stays.
         slack = 0.5 * (1 if scope == "global" else 4) + (4 if granularity == "unit" or scope == "erk" else 0)
         assert abs(pruner.sparsity - wanted) * total <= slack + 1e-9
+
+
+@given(
+    pattern=st.sampled_from(["weight", "gate-aligned", "block:3x1", "block:5x3"]),
+    scope=st.sampled_from(["site", "global", "erk"]),
+    sparsities=st.lists(st.floats(0.05, 0.95), min_size=2, max_size=5),
+)
+@settings(max_examples=40)
+def test_what_has_gone_stays_gone_whatever_the_scores_say_later(pattern, scope, sparsities):
+    model, plan = tagger(), None
+    planner = Planner.of(model, "magnitude", None, "weight", pattern, None, None, None, 0)
+    for number, sparsity in enumerate(sorted(sparsities)):
+        scores = planner.weight_scores(model, get("random", seed=number))
+        before, plan = plan, planner.decide_weights(scores, Budget(sparsity, scope=scope), plan)
+        total = sum(site.counts()[1] for site in plan.sites)
+        matrices = {"site": 2, "global": 1, "erk": 4}[scope]
+        assert abs(plan.sparsity - sparsity) * total <= matrices * (15 if "block" in pattern else 4)
+        if before is not None:
+            for site in plan.sites:
+                assert not any((keep & ~before.site(site.name).keep[f]).any() for f, keep in site.keep.items())
 
 
 def test_the_plan_is_the_mask_and_units_can_be_compacted():

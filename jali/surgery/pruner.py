@@ -35,12 +35,12 @@ class Pruner:
         plan = pruner.plan        # for jali.mask, jali.compact, and JSON
 
     Parameters stay the same ordinary tensors, zero where masked: flat weights, ``state_dict``, ``deepcopy``, export and
-    ``torch.compile`` see nothing new, and a model that moves to another device takes its masks along. ``optimizer``: its momentum is kept at zero where the weights are; schedules that
-    regrow or rewind need it. Masked weights get no gradient, so clipping counts the others only (but in the steps in which
-    :class:`jali.RigL` changes the mask: it needs all gradients). ``schedule``: :class:`jali.OneShot` by default (at once),
-    :class:`jali.Periodic`, :class:`jali.Cubic`, :class:`jali.Rewind`, :class:`jali.SET`, :class:`jali.RigL`. With an ``n:m``
-    pattern a gradual schedule passes through n', n'−1, …, n of m. The other arguments are those of :func:`jali.plan`; criteria
-    that need data measure it again at every change.
+    ``torch.compile`` see nothing new, and a model that moves to another device takes its masks along. ``optimizer``: its
+    momentum is kept at zero where the weights are; schedules that regrow or rewind need it. Masked weights get no gradient, so
+    clipping counts the others only (but in the steps in which :class:`jali.RigL` changes the mask: it needs all gradients).
+    ``schedule``: :class:`jali.OneShot` by default (at once), :class:`jali.Periodic`, :class:`jali.Cubic`, :class:`jali.Rewind`,
+    :class:`jali.SET`, :class:`jali.RigL`. With an ``n:m`` pattern a gradual schedule passes through n', n'−1, …, n of m. The
+    other arguments are those of :func:`jali.plan`; criteria that need data measure it again at every change.
 
     AMP: call ``step()`` after ``scaler.step(optimizer)`` also when that skipped the step; a regrowth whose gradients overflowed
     is skipped with it. ``DistributedDataParallel`` and compiled models may be given; the masks depend on the weights, the
