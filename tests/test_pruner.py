@@ -232,6 +232,12 @@ def test_one_shot_at_once_is_plan_and_mask():
         assert torch.equal(got, want)
 
 
+def test_blocks_on_the_diagonal_stay_apart():
+    model, optimizer, pruner = made(jali.OneShot(1), optimizer=sgd, pattern="block-diagonal:2", budget=0.5)
+    train(model, optimizer, pruner, 3, after=lambda: assert_zero(model, optimizer, pruner))
+    assert {site.counts() for site in pruner.plan.sites} == {(128, 256)}
+
+
 # --- optimizers ------------------------------------------------------------------------------------------------------
 
 
@@ -627,6 +633,7 @@ def shared():
         ({"criterion": "lattice"}, CriterionError, "no scores of weight granularity"),
         ({"criterion": "lattice", "schedule": jali.SET(1, 5)}, CriterionError, "no scores of weight granularity"),
         ({"budget": Budget(0.5, min_width=4)}, BudgetError, "min_width round widths"),
+        ({"budget": None, "pattern": "block-diagonal:2"}, BudgetError, "'block-diagonal:2' goes at once"),
         ({"budget": 1e-5}, BudgetError, "removes nothing"),
         ({"budget": 1e-5, "schedule": None}, BudgetError, "removes nothing"),
         ({"sites": ["encoder"]}, ModelError, "no site matches 'encoder'"),

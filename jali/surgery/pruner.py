@@ -94,6 +94,10 @@ class Pruner:
             raise BudgetError(f"{name} needs the sparsity to reach, and the budget is a threshold; give a sparsity")
         if self._budget.sparsity is not None:
             schedule.sparsity(schedule.begin, self._budget.sparsity)
+        if self._planner.pattern.diagonal is not None and not isinstance(schedule, OneShot):
+            raise BudgetError(
+                f"pattern {self._planner.pattern.name!r} goes at once; choose schedule=jali.OneShot(at=...)"
+            )
         if schedule.growth and self._planner.granularity == "unit":
             raise BudgetError(f"{name} regrows weights, and the granularity is 'unit'; choose granularity='weight'")
         if schedule.growth and self._planner.seed < 0:

@@ -59,8 +59,7 @@ class Zeros:
             )
 
     def set(self, plan: Plan) -> None:
-        """Remove what ``plan`` removes, and nothing else; what comes back is zero, as is its state."""
-        self.hold()
+        """Remove what ``plan`` removes, and nothing else. What comes back is zero, as is its state, after a :meth:`hold`."""
         slots: dict[str, dict[int, list[int]]] = {}
         for site in self.sites:
             planned, view = plan.site(site.name), read(self.model, site)
