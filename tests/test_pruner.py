@@ -491,6 +491,7 @@ def test_resuming_in_the_middle_of_an_epoch():
     again = made(SCHEDULES["rigl"], tagger(3))
     for part, saved in zip(again, half, strict=True):
         part.load_state_dict(copy.deepcopy(saved.state_dict()))
+    assert again[2].state_dict() == half[2].state_dict()
     for number in range(5, 10):
         train_step(*again, number)
     for one, two in zip(whole[0].parameters(), again[0].parameters(), strict=True):
