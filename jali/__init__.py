@@ -1,8 +1,8 @@
 """jali: make recurrent neural networks small and fast by understanding their structure.
 
 The verbs: :func:`plan` (decide), :func:`mask` (zeros in place), :func:`compact` (physically smaller, repaired),
-:func:`prune` (all of it), :func:`save` and :func:`load`, :func:`export_onnx`, :func:`criteria` (what can decide),
-:func:`analyze` (what a model is like).
+:func:`prune` (all of it), :class:`Pruner` (while it trains), :func:`save` and :func:`load`, :func:`export_onnx`,
+:func:`criteria` (what can decide), :func:`analyze` (what a model is like).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from jali.analysis import Analysis as Analysis
     from jali.analysis import analyze as analyze
     from jali.api import Result as Result
-    from jali.api import plan as plan
     from jali.api import prune as prune
     from jali.archive import load as load
     from jali.archive import save as save
@@ -24,11 +23,19 @@ if TYPE_CHECKING:
     from jali.errors import JaliError as JaliError
     from jali.inference.accelerate import accelerate as accelerate
     from jali.inference.onnx_export import export_onnx as export_onnx
+    from jali.planning import plan as plan
     from jali.plans import Budget as Budget
     from jali.plans import Plan as Plan
+    from jali.schedule import SET as SET
+    from jali.schedule import Cubic as Cubic
+    from jali.schedule import OneShot as OneShot
+    from jali.schedule import Periodic as Periodic
+    from jali.schedule import Rewind as Rewind
+    from jali.schedule import RigL as RigL
     from jali.site import sites as sites
     from jali.surgery.compact import compact as compact
     from jali.surgery.mask import mask as mask
+    from jali.surgery.pruner import Pruner as Pruner
 
 __version__ = "0.1.0"
 
@@ -37,9 +44,16 @@ _HOME = {
     "Analysis": "analysis",
     "Budget": "plans",
     "Cost": "costs",
+    "Cubic": "schedule",
     "JaliError": "errors",
+    "OneShot": "schedule",
+    "Periodic": "schedule",
     "Plan": "plans",
+    "Pruner": "surgery.pruner",
     "Result": "api",
+    "Rewind": "schedule",
+    "RigL": "schedule",
+    "SET": "schedule",
     "accelerate": "inference.accelerate",
     "analyze": "analysis",
     "compact": "surgery.compact",
@@ -48,7 +62,7 @@ _HOME = {
     "export_onnx": "inference.onnx_export",
     "load": "archive",
     "mask": "surgery.mask",
-    "plan": "api",
+    "plan": "planning",
     "prune": "api",
     "save": "archive",
     "sites": "site",

@@ -22,6 +22,10 @@ class BudgetError(JaliError, ValueError):
     """A budget, width or threshold outside its range."""
 
 
+class ScheduleError(JaliError, ValueError):
+    """A schedule with values outside their range, or a pruner whose steps come in the wrong order."""
+
+
 class CriterionError(JaliError, ValueError):
     """An unknown criterion, or an option that it does not have."""
 

@@ -158,19 +158,40 @@ def write(model: nn.Module, view: View) -> None:
 
     Raises :class:`ModelError` if a shape does not fit; then nothing has been written.
     """
-    module = model.get_submodule(view.site.module)
-    names = view.site.parameter_names()
-    packed = {names[field]: _pack(field, value) for field, value in view.arrays()}
-    for name, value in packed.items():
+    module, packed_view = model.get_submodule(view.site.module), packed(view)
+    for name, value in packed_view.items():
         have = tuple(getattr(module, name).shape)
         if have != value.shape:
             raise ModelError(
                 f"cannot write {name!r} of site {view.site.name!r}: it is {have}, the view is {value.shape}"
             )
     with torch.no_grad():
-        for name, value in packed.items():
+        for name, value in packed_view.items():
             parameter = getattr(module, name)
             parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)).to(parameter.dtype))
+
+
+def packed(view: View) -> dict[str, np.ndarray]:
+    """Name of the parameter in the PyTorch module → the array in PyTorch's own layout, for every field of ``view``."""
+    names = view.site.parameter_names()
+    return {names[field]: _pack(field, value) for field, value in view.arrays()}
+
+
+def read_gradient(model: nn.Module, site: Site) -> View:
+    """The view of what ``.grad`` holds at one site. Raises :class:`ModelError` where a parameter has none."""
+    module = model.get_submodule(site.module)
+    arrays: dict[str, np.ndarray] = {}
+    for field, name in site.parameter_names().items():
+        parameter = module._parameters.get(name)
+        if parameter is None:
+            continue
+        if parameter.grad is None:
+            raise ModelError(
+                f"parameter {name!r} of site {site.name!r} has no gradient; it must require one, and the gradients must "
+                "not be cleared before they are read"
+            )
+        arrays[field] = _unpack(field, parameter.grad.to("cpu", torch.float64, copy=True).numpy(), site)
+    return View(site, **arrays)
 
 
 def _unpack(field: str, value: np.ndarray, site: Site) -> np.ndarray:

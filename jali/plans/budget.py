@@ -14,15 +14,17 @@ class Budget:
     """How much goes.
 
     Exactly one of ``sparsity`` (fraction of the units or weights removed, in (0, 1), to the nearest whole number of them)
-    and ``threshold`` (units or weights with a score below it go). ``scope``: rank within each ``"site"``, or over all
-    sites (``"global"``; scores are then compared as they are). ``multiple_of`` rounds the kept width *up*, ``min_width``
-    is the smallest width left; both hold for units only. At least one unit of a site stays, so that a plan may reach less
-    than was asked: :attr:`Plan.sparsity` says what it reached. Raises :class:`BudgetError` outside these ranges.
+    and ``threshold`` (units or weights with a score below it go). ``scope``: rank within each ``"site"``, the same sparsity
+    at all of them; over all sites (``"global"``; scores are then compared as they are); or, for weights, within each matrix,
+    with Erdős–Rényi densities (``"erk"``, :func:`jali.plans.distribution.erdos_renyi`). ``multiple_of`` rounds the kept
+    width *up*, ``min_width`` is the smallest width left; both hold for units only. At least one unit of a site stays, so that
+    a plan may reach less than was asked: :attr:`Plan.sparsity` says what it reached. Raises :class:`BudgetError` outside
+    these ranges.
     """
 
     sparsity: float | None = None
     threshold: float | None = None
-    scope: Literal["site", "global"] = "site"
+    scope: Literal["site", "global", "erk"] = "site"
     multiple_of: int = 1
     min_width: int = 1
 
@@ -40,8 +42,12 @@ class Budget:
                     f"threshold {self.threshold!r} is not a finite number; give one on the scale of the scores"
                 )
             object.__setattr__(self, "threshold", float(self.threshold))
-        if self.scope not in ("site", "global"):
-            raise BudgetError(f"scope {self.scope!r} is unknown; it is 'site' or 'global'")
+        if self.scope not in ("site", "global", "erk"):
+            raise BudgetError(f"scope {self.scope!r} is unknown; it is 'site' or 'global', or 'erk' for weights")
+        if self.scope == "erk" and self.sparsity is None:
+            raise BudgetError(
+                "scope 'erk' shares out a sparsity, and the budget is a threshold; choose 'site' or 'global'"
+            )
         for name in ("multiple_of", "min_width"):
             width = getattr(self, name)
             if not is_whole(width) or width < 1:

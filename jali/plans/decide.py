@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from jali.errors import BudgetError
 from jali.plans.budget import Budget
+from jali.plans.distribution import apportion, erdos_renyi
 from jali.plans.pattern import UNSTRUCTURED, Pattern
 from jali.site import Site
+
+WeightMasks = Mapping[Site, Mapping[str, np.ndarray]]
 
 
 def decide_units(scores: Mapping[Site, np.ndarray], budget: Budget) -> dict[Site, np.ndarray]:
@@ -19,6 +23,8 @@ def decide_units(scores: Mapping[Site, np.ndarray], budget: Budget) -> dict[Site
     The lowest scores go first; equal scores go by descending index, so that a plan depends on nothing else. Units that
     must stay for a width's sake do not count as removed: a global budget takes others in their place.
     """
+    if budget.scope == "erk":
+        raise BudgetError("scope 'erk' shares out the weights of matrices, not units; choose 'site' or 'global'")
     orders = []
     for site, values in scores.items():
         spare = site.size - max(budget.min_width, site.minimum)
@@ -47,34 +53,41 @@ def _nearest(budget: Budget, size: int) -> int:
 
 
 def decide_weights(
-    scores: Mapping[Site, Mapping[str, np.ndarray]], budget: Budget, pattern: Pattern = UNSTRUCTURED
+    scores: Mapping[Site, Mapping[str, np.ndarray]],
+    budget: Budget,
+    pattern: Pattern = UNSTRUCTURED,
+    thin: float = 0.0,
 ) -> dict[Site, dict[str, np.ndarray]]:
     """Site → view field → keep mask.
 
     The worst groups of ``pattern`` go until the fraction of weights removed is nearest to the budget's, or those scored
-    below its threshold. Equal groups go by descending index, so that a plan depends on nothing else. ``n:m`` and
-    ``block-diagonal:k`` patterns fix what goes; the latter plans ``w_rec`` only. Raises :class:`BudgetError` for widths in
-    the budget, and for sites of which a ``block-diagonal:k`` pattern cannot be had.
+    below its threshold; ``thin``: of those that would stay, this fraction goes too. Equal groups go by descending index, so
+    that a plan depends on nothing else. ``n:m`` and ``block-diagonal:k`` patterns fix what goes; the latter plans ``w_rec``
+    only. Raises :class:`BudgetError` for widths in the budget, and for sites of which a ``block-diagonal:k`` pattern cannot
+    be had.
     """
     if budget.multiple_of != 1 or budget.min_width != 1:
         raise BudgetError("multiple_of and min_width round widths, and a plan of weights changes none; leave them out")
     if pattern.per_row is not None:
-        return {site: {f: pattern.keep_per_row(s) for f, s in fields.items()} for site, fields in scores.items()}
+        n, m = pattern.per_row
+        thinned = dataclasses.replace(pattern, per_row=(n - round(thin * n), m))
+        return {site: {f: thinned.keep_per_row(s) for f, s in fields.items()} for site, fields in scores.items()}
     if pattern.diagonal is not None:
         return {site: {"w_rec": _keep_diagonal(site, fields, pattern)} for site, fields in scores.items()}
-    together = [list(scores)] if budget.scope == "global" else [[site] for site in scores]
-    out: dict[Site, dict[str, np.ndarray]] = {}
-    for chosen in together:
-        parts = [(site, f, pattern.groups(values.shape)) for site in chosen for f, values in scores[site].items()]
+    places = [(site, field) for site, fields in scores.items() for field in fields]
+    out: dict[Site, dict[str, np.ndarray]] = {site: {} for site in scores}
+    for rivals, quota in _rivals(places, scores, budget):
+        parts = [(site, f, pattern.groups(scores[site][f].shape)) for site, f in rivals]
         sizes = [np.bincount(groups.ravel()) for *_, groups in parts]
         means = [
             np.bincount(groups.ravel(), weights=scores[site][f].ravel()) / size
             for (site, f, groups), size in zip(parts, sizes, strict=True)
         ]
-        keep = _kept_groups(np.concatenate(means), np.concatenate(sizes), budget)
+        going = quota + round(thin * (sum(scores[site][f].size for site, f in rivals) - quota))
+        keep = _kept_groups(np.concatenate(means), np.concatenate(sizes), budget, going)
         ends = np.cumsum([len(size) for size in sizes])[:-1]
         for (site, f, groups), kept in zip(parts, np.split(keep, ends), strict=True):
-            out.setdefault(site, {})[f] = kept[groups]
+            out[site][f] = kept[groups]
     return out
 
 
@@ -94,12 +107,52 @@ def _keep_diagonal(site: Site, scores: Mapping[str, np.ndarray], pattern: Patter
     return pattern.keep_diagonal(recurrent)
 
 
-def _kept_groups(scores: np.ndarray, sizes: np.ndarray, budget: Budget) -> np.ndarray:
-    """Which groups stay, (number of groups,); ``sizes``: weights in each."""
+def regrown_weights(
+    keep: WeightMasks,
+    scores: Mapping[Site, Mapping[str, np.ndarray]],
+    growth: Mapping[Site, Mapping[str, np.ndarray]],
+    budget: Budget,
+    pattern: Pattern,
+    fraction: float,
+) -> dict[Site, dict[str, np.ndarray]]:
+    """The masks after ``fraction`` of the weights that ``keep`` keeps, the worst by ``scores``, gave way to the best by
+    ``growth``; among these are those that have just gone. The sparsity stays the budget's.
+    """
+    alive = {s: {f: np.where(keep[s][f], v, -np.inf) for f, v in fields.items()} for s, fields in scores.items()}
+    rest = decide_weights(alive, budget, pattern, thin=fraction)
+    wanted = {
+        site: {f: np.where(mask & keep[site][f], np.inf, growth[site][f]) for f, mask in fields.items()}
+        for site, fields in rest.items()
+    }
+    return decide_weights(wanted, budget, pattern)
+
+
+Place = tuple[Site, str]
+
+
+def _rivals(
+    places: Sequence[Place], scores: Mapping[Site, Mapping[str, np.ndarray]], budget: Budget
+) -> list[tuple[list[Place], int]]:
+    """The sets of matrices that are ranked together, and how many weights go from each."""
+    sizes = np.array([scores[site][field].size for site, field in places])
+    if budget.scope == "erk":
+        total = int(sizes.sum())
+        shapes = [scores[site][field].shape for site, field in places]
+        density = erdos_renyi(shapes, 1 - float(budget.sparsity or 0))
+        staying = apportion(density * sizes, total - _nearest(budget, total))
+        return [([place], int(gone)) for place, gone in zip(places, sizes - staying, strict=True)]
+    if budget.scope == "global":
+        return [(list(places), _nearest(budget, int(sizes.sum())))]
+    per_site = [[place for place in places if place[0] == site] for site in scores]
+    return [(own, _nearest(budget, sum(scores[site][field].size for site, field in own))) for own in per_site if own]
+
+
+def _kept_groups(scores: np.ndarray, sizes: np.ndarray, budget: Budget, going: int) -> np.ndarray:
+    """Which groups stay, (number of groups,); ``sizes``: weights in each; ``going``: how many weights a sparsity removes."""
     if budget.threshold is not None:
         return scores >= budget.threshold
     order = np.lexsort((-np.arange(scores.size), scores))
     gone = np.concatenate(([0], np.cumsum(sizes[order])))  # weights gone with the first k groups
     keep = np.ones(scores.size, dtype=bool)
-    keep[order[: int(np.argmin(np.abs(gone - _nearest(budget, int(gone[-1])))))]] = False
+    keep[order[: int(np.argmin(np.abs(gone - going)))]] = False
     return keep

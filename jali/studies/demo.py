@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from jali.api import plan
 from jali.costs import cost
 from jali.data import Dataset, load
+from jali.planning import plan
 from jali.report.tables import Cell, percent
 from jali.runs.store import RecordStore
 from jali.site import sites

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from jali.api import plan
 from jali.costs import cost
 from jali.data import Dataset, load
+from jali.planning import plan
 from jali.report.tables import Cell, percent
 from jali.studies.base import (
     Comparison,

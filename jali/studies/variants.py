@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from jali.api import plan
+from jali.planning import plan
 from jali.plans import Plan
 
 PATTERNS = ("weight", "gate-aligned", "block:16x1", "n:m", "block-diagonal")

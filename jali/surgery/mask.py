@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from jali.errors import PlanError
-from jali.plans import Plan
+from jali.plans import Plan, SitePlan
 from jali.site import Site, sites
-from jali.view import read, write
+from jali.view import View, read, write
 
 
 def mask(model: nn.Module, plan: Plan) -> nn.Module:
@@ -28,25 +28,29 @@ def mask(model: nn.Module, plan: Plan) -> nn.Module:
     removed_states: dict[str, dict[int, list[int]]] = {}
     for planned in plan.sites:
         site = found[planned.name]
-        view = read(masked, site)
-        if plan.granularity == "unit":
-            write(masked, view.without(np.asarray(planned.removed, dtype=int)))
-            if site.recurrent and planned.removed:
-                removed_states.setdefault(site.module, {})[slot_of(model, site)] = list(planned.removed)
-            continue
-        for field, keep in planned.keep.items():
-            value = getattr(view, field, None)
-            if value is None or value.shape != keep.shape:
-                have = None if value is None else value.shape
-                raise PlanError(
-                    f"site {site.name!r}: the plan's mask {field!r} is {keep.shape}, the model's {have}; "
-                    "make the plan from this model"
-                )
-            view = view.replace(**{field: value * keep})
-        write(masked, view)
+        write(masked, masked_view(read(masked, site), planned))
+        if site.recurrent and planned.removed:
+            removed_states.setdefault(site.module, {})[slot_of(model, site)] = list(planned.removed)
     for path, slots in removed_states.items():
         masked.get_submodule(path).register_forward_pre_hook(ZeroInitialState(slots), with_kwargs=True)
     return masked
+
+
+def masked_view(view: View, planned: SitePlan) -> View:
+    """``view`` with zeros where ``planned`` removes. Raises :class:`PlanError` for masks of another shape."""
+    if not planned.keep:
+        return view.without(np.asarray(planned.removed, dtype=int))
+    kept = {}
+    for field, keep in planned.keep.items():
+        value = getattr(view, field, None)
+        if value is None or value.shape != keep.shape:
+            have = None if value is None else value.shape
+            raise PlanError(
+                f"site {view.site.name!r}: the plan's mask {field!r} is {keep.shape}, the model's {have}; "
+                "make the plan from this model"
+            )
+        kept[field] = value * keep
+    return view.replace(**kept)
 
 
 def slot_of(model: nn.Module, site: Site) -> int:

@@ -1,0 +1,207 @@
+"""From a model to a plan: the sites, the criterion and the evidence; once, or again and again while the model trains."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from jali.batches import Batch, batches
+from jali.criterion import Criterion, get
+from jali.errors import BudgetError, DataError, ModelError
+from jali.evidence import Loss, SiteEvidence, collect
+from jali.plans import UNSTRUCTURED, Budget, Granularity, Pattern, Plan, SitePlan, decide_units, decide_weights
+from jali.plans.decide import WeightMasks
+from jali.site import Site, sites
+from jali.view import View, check_parameters, read
+
+WeightScores = dict[Site, dict[str, np.ndarray]]
+
+
+def plan(
+    model: nn.Module,
+    criterion: str = "lattice",
+    budget: float | Budget | None = None,
+    data: Any = None,
+    *,
+    granularity: Granularity = "unit",
+    pattern: str | None = None,
+    sites: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    loss: Loss | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Decide what goes. ``model`` is not changed.
+
+    ``criterion``: a name of :func:`jali.criteria`, with its ``options``. ``budget``: the fraction removed, in (0, 1), or
+    a :class:`jali.Budget`; 0.5 by default. ``data``: calibration data for criteria that need it: a tensor, an iterable of
+    batches or a DataLoader; ``(x, y)`` batches are understood. ``granularity``: "unit" (can be compacted) or "weight"
+    (masks only).
+    ``pattern``: weights that go together, for fast kernels: "weight", "gate-aligned", "block:16x1", "3:32" (of every 32
+    columns of a row 3 stay) or "block-diagonal:4" (4 groups of units that do not read each other); the last two fix the
+    budget; see :mod:`jali.plans.pattern`. But for "unit" it implies weights.
+    ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
+    planned only where it is named. ``loss(output, target)`` for criteria that need gradients.
+    Raises :class:`ModelError` (also for NaN or infinite values in any parameter of the model), :class:`CriterionError`,
+    :class:`BudgetError` or :class:`DataError`.
+    """
+    planner = Planner.of(model, criterion, data, granularity, pattern, sites, options, loss, seed)
+    limit = planner.budget(budget)
+    result = planner.decide(model, limit)
+    if result.sparsity == 0.0:
+        raise BudgetError(nothing_goes(limit, result.sites))
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Planner:
+    """Everything that decides but the budget and the model's present weights."""
+
+    sites: tuple[Site, ...]
+    granularity: Granularity
+    pattern: Pattern
+    named: bool  # whether the caller named the pattern; the plan then says so
+    criterion: Criterion
+    items: Sequence[Batch] | None
+    loss: Loss | None
+    seed: int
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Planner:
+        return self  # a value, which holds the user's data
+
+    @staticmethod
+    def of(
+        model: nn.Module,
+        criterion: str,
+        data: Any,
+        granularity: Granularity,
+        pattern: str | None,
+        sites: Sequence[str] | None,
+        options: Mapping[str, Any] | None,
+        loss: Loss | None,
+        seed: int,
+    ) -> Planner:
+        """Check the arguments of :func:`plan`, but for the budget."""
+        chosen = _chosen_sites(model, sites)
+        if granularity not in ("unit", "weight"):
+            raise BudgetError(f"granularity {granularity!r} is unknown; it is 'unit' or 'weight'")
+        if pattern == "unit":
+            granularity, pattern = "unit", None
+        elif pattern is not None:
+            granularity = "weight"
+        together = UNSTRUCTURED if pattern is None else Pattern.parse(pattern)
+        method = get(criterion, options, seed)
+        for site in chosen:
+            read(model, site)
+        check_parameters(model, but=chosen)  # the fold, the costs and the cut readers use all of the model
+        if method.needs and data is None:
+            raise DataError(f"criterion {criterion!r} needs calibration data; pass data=...")
+        items = None if data is None else batches(data)
+        return Planner(tuple(chosen), granularity, together, pattern is not None, method, items, loss, seed)
+
+    def budget(self, budget: float | Budget | None) -> Budget:
+        """``budget`` as a :class:`Budget`, 0.5 by default; with an ``n:m`` pattern the one that it fixes."""
+        fixed = self.pattern.sparsity
+        if fixed is None:
+            return Budget.of(0.5 if budget is None else budget)
+        limit = Budget.of(fixed if budget is None else budget)
+        if limit.sparsity is None or abs(limit.sparsity - fixed) > 1e-9:
+            raise BudgetError(f"pattern {self.pattern.name!r} removes {fixed:.6g} of the weights; leave the budget out")
+        return limit
+
+    def decide(self, model: nn.Module, limit: Budget, before: Plan | None = None) -> Plan:
+        """The plan for ``model`` as it is now. What went ``before`` goes first, whatever it scores."""
+        if self.granularity == "unit":
+            scores = self._scores(model, self.criterion)
+            return self._unit_plan(scores, limit, before)
+        return self.decide_weights(self.weight_scores(model), limit, before)
+
+    def decide_weights(self, scores: WeightScores, limit: Budget, before: Plan | None = None) -> Plan:
+        """The plan by the given scores of the weights. What went ``before`` goes first, whatever it scores."""
+        if before is None:
+            return self.weight_plan(decide_weights(scores, limit, self.pattern), limit)
+        old = {site: before.site(site.name).keep for site in self.sites}
+        sunk = {s: {f: np.where(old[s][f], v, -np.inf) for f, v in fields.items()} for s, fields in scores.items()}
+        keep = decide_weights(sunk, limit, self.pattern)
+        # Groups at an edge are smaller, so that the nearest number of weights may be met without one that had gone.
+        return self.weight_plan({s: {f: m & old[s][f] for f, m in keep[s].items()} for s in self.sites}, limit)
+
+    def weight_scores(self, model: nn.Module, criterion: Criterion | None = None) -> WeightScores:
+        """Scores of the weights of ``model`` as it is now, by another criterion if one is given."""
+        return self._scores(model, criterion or self.criterion)
+
+    def weight_plan(self, keep: WeightMasks, limit: Budget) -> Plan:
+        """The plan that keeps the weights ``keep``, decided by ``limit``."""
+        planned = [SitePlan(site.name, site.kind, site.size, keep=keep[site]) for site in self.sites]
+        return self._plan(planned, limit, self.pattern.name if self.named else None)
+
+    def _unit_plan(self, scores: Mapping[Site, np.ndarray], limit: Budget, before: Plan | None) -> Plan:
+        gone = {site: () if before is None else before.site(site.name).removed for site in self.sites}
+        ranked = {site: values.copy() for site, values in scores.items()}
+        for site, values in ranked.items():
+            values[list(gone[site])] = -np.inf
+        removed = decide_units(ranked, limit)
+        planned = [
+            SitePlan(
+                site.name,
+                site.kind,
+                site.size,
+                tuple(sorted({*gone[site], *removed[site].tolist()})),
+                tuple(scores[site].tolist()),
+            )
+            for site in self.sites
+        ]
+        return self._plan(planned, limit, None)
+
+    def _plan(self, planned: Sequence[SitePlan], limit: Budget, pattern: str | None) -> Plan:
+        method = self.criterion
+        return Plan(self.granularity, method.name, limit, tuple(planned), method.options, self.seed, pattern=pattern)
+
+    def _scores(self, model: nn.Module, method: Criterion) -> dict[Site, Any]:
+        """Site → what the criterion says of its units, or of its weights."""
+        views: dict[Site, View] = {site: read(model, site) for site in self.sites}
+        evidence = collect(model, self.items, self.sites, method.needs, self.loss)
+        score = method.score if self.granularity == "unit" else method.score_weights
+        return {site: score(view, evidence.sites.get(site.name, SiteEvidence())) for site, view in views.items()}
+
+    def with_pattern(self, pattern: Pattern) -> Planner:
+        """The same with another pattern."""
+        return dataclasses.replace(self, pattern=pattern)
+
+
+def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"the model is a {type(model).__name__}; give the torch.nn.Module that holds the recurrent layers"
+        )
+    if patterns is None:
+        return list(sites(model))
+    if isinstance(patterns, str) or not patterns:
+        raise ModelError(
+            f"sites={patterns!r} is not a list of names; give e.g. sites=['encoder.*'], or leave it out for all"
+        )
+    everything = sites(model, linear=True)
+    chosen = [site for site in everything if any(fnmatchcase(site.name, pattern) for pattern in patterns)]
+    for pattern in patterns:
+        if not any(fnmatchcase(site.name, pattern) for site in everything):
+            names = ", ".join(site.name for site in everything)
+            raise ModelError(f"no site matches {pattern!r}; the model has {names}")
+    return chosen
+
+
+def nothing_goes(budget: Budget, planned: Sequence[SitePlan]) -> str:
+    """Why a plan by ``budget`` removes nothing, and what to change."""
+    widths = ", ".join(f"{site.name} has {site.size}" for site in planned)
+    if budget.threshold is None:
+        return (
+            f"sparsity {budget.sparsity} with multiple_of={budget.multiple_of} and min_width={budget.min_width} removes "
+            f"nothing ({widths}); raise the sparsity or relax the widths"
+        )
+    scores = [score for site in planned for score in site.scores]
+    spread = f"; the scores lie in [{min(scores):.4g}, {max(scores):.4g}]" if scores else ""
+    return f"threshold {budget.threshold} removes nothing{spread}; choose one above the smallest score"
