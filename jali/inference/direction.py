@@ -43,7 +43,7 @@ class Direction:
         if dense:
             padded = pad_units(w_in, self.layer.width).reshape(-1, w_in.shape[2])
             self.w_in = torch.from_numpy(padded.T.copy())  # (I, G · padded)
-        self._width, self._row = Width(self.layer.width), 4 * self.layer.hidden
+        self._width, self._address, self._row = Width(self.layer.width), self.layer.address, 4 * self.layer.hidden
         self._entry = entry(self.layer.width, self.layer.by_sequence)
         self._spare: deque[Workspace] = deque()  # its pop and append are atomic
 
@@ -90,20 +90,15 @@ class Direction:
 
     def _call(self, x: Rows, out: Rows, h: int, c: int, steps: int, batch: int, offsets: int) -> None:
         work = self._workspace(batch)
-        self._entry(
-            self._width, self.layer.address, work.address, *x, *out, h, c, steps, batch, offsets, self.reverse
-        )  # fmt: skip
+        self._entry(self._width, self._address, work.address, *x, *out, h, c, steps, batch, offsets, self.reverse)
         self._spare.append(work)
 
     def _workspace(self, batch: int) -> Workspace:
-        while self._spare:
-            try:
-                work = self._spare.pop()
-            except IndexError:  # another thread was faster
-                break
-            if work.batch == batch:
-                return work
-        return Workspace(self.layer, batch)
+        try:
+            work = self._spare.pop()
+        except IndexError:  # none yet, or all in use by other threads
+            return Workspace(self.layer, batch)
+        return work if work.batch == batch else Workspace(self.layer, batch)
 
 
 def _parts(batch: int, count: int) -> Sequence[tuple[int, int]]:

@@ -126,7 +126,8 @@ class FastLayers:
         data = input.data if isinstance(input, PackedSequence) else input
         choice = self.choice(_batch_of(input, module.batch_first)) if len(self.choices) > 1 else self.choices[0]
         usual = data.dtype == torch.float32 and data.is_cpu and 0 not in data.shape
-        if choice.engine == "torch" or not usual or not module.weight_ih_l0.is_cpu:
+        weights = cast(list[Tensor], module._flat_weights)  # a module's own parameters take longer to look up
+        if choice.engine == "torch" or not usual or not weights[0].is_cpu:
             with torch.no_grad():
                 return super().forward(input, hx)  # type: ignore[misc]
         rows = self.packed(choice.engine, choice.batch)
@@ -320,6 +321,5 @@ def _states(
 def _fresh(h: Tensor | None, c: Tensor | None, shape: tuple[int, ...], lstm: bool) -> tuple[Tensor, Tensor | None]:
     """Copies of the states, zeros where there are none; c only for an LSTM."""
     if h is None or (lstm and c is None):
-        zeros = torch.zeros(2 if lstm else 1, *shape).unbind(0)
-        return zeros[0], zeros[1] if lstm else None
+        return torch.zeros(shape), torch.zeros(shape) if lstm else None
     return h.clone(), c.clone() if lstm and c is not None else None
