@@ -416,18 +416,18 @@ def test_what_cannot_be_traced_claims_nothing():
     assert trace(model, sites(model), None).reason == "no example inputs were given"
 
 
-def test_shared_parameters_are_refused():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.GRU(6, 6), nn.GRU(6, 6)
-            self.b.weight_hh_l0 = self.a.weight_hh_l0
-
-        def forward(self, x):
-            return self.b(self.a(x)[0])[0]
-
-    with pytest.raises(jali.errors.ModelError, match="shared with another module"):
-        jali.compact(Tied(), random_plan(Tied(), (0.5,)), torch.randn(2, 3, 6))
+@pytest.mark.parametrize("operation", [jali.compact, jali.mask])
+@pytest.mark.parametrize("where", ["two modules", "two layers of one"])
+def test_shared_parameters_are_refused(operation, where):
+    """What goes at the one place would go at the other, too."""
+    model = nn.GRU(6, 6, 2) if where == "two layers of one" else nn.ModuleList([nn.GRU(6, 6), nn.GRU(6, 6)])
+    if isinstance(model, nn.GRU):
+        model.weight_hh_l1 = model.weight_hh_l0
+    else:
+        model[1].weight_hh_l0 = model[0].weight_hh_l0
+    other = "weight_hh_l1" if isinstance(model, nn.GRU) else "1.weight_hh_l0"
+    with pytest.raises(jali.errors.ModelError, match=f"is shared with {other}, so it cannot be cut; untie it"):
+        operation(model, random_plan(model, (0.5,)))
 
 
 def test_labels_follow_the_units_through_directions_and_layers():

@@ -6,7 +6,6 @@ tracing proves that it may; elsewhere the layer gives its output back at full wi
 
 from __future__ import annotations
 
-import copy
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from jali.batches import Batch, example
+from jali.copies import copy_of
 from jali.errors import ModelError, PlanError
 from jali.flow import Flow, Port, trace
 from jali.plans import Plan
@@ -67,17 +67,19 @@ def operate(model: nn.Module, plan: Plan, example_inputs: Any = None) -> Surgery
     masked = mask(model, plan)
     why = disagreement(masked, surgery.compact, batch)
     if why is None and not trains(model, surgery.compact, batch):
-        why = "the shrunk model fails in training mode on the example inputs"
+        why = "in training mode the shrunk model fails, or returns other shapes, on the example inputs"
     if why is None:
         return surgery
     # The proof by tracing was wrong about this model (say, a width that the forward code computes on its own), or
     # nothing can show that it was right.
     surgery = _cut(model, plan, None, why=why)
     why = disagreement(masked, surgery.compact, batch)
-    if why not in (None, UNCHECKED):
+    if why is not None and why != UNCHECKED:
+        hooks = _dropped_hooks(model, surgery.inner)
         raise ModelError(
             f"{type(model).__name__} does not compute the same after cutting, even at full outer width; its forward "
-            f"depends on the inside of a pruned layer, or on chance: {why}. Or use jali.mask for this model"
+            f"depends on the inside of a pruned layer, or on chance: {'; '.join([why, *hooks])}. Or use jali.mask for this "
+            "model"
         )
     return surgery
 
@@ -95,7 +97,7 @@ def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = No
         for reader in flow.readers
         if (reader.labels >= 0).any()
     }
-    compacted = copy.deepcopy(model)
+    compacted = copy_of(model)
     inner: dict[str, str] = {}
     for path in dict.fromkeys([*(site.module for site in pruned), *inputs]):
         old = model.get_submodule(path)
