@@ -90,6 +90,10 @@ def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
 
     ``linear=True`` adds the ``Linear`` layers. Raises :class:`ModelError` if there is none.
     """
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"the model is a {type(model).__name__}; give the torch.nn.Module that holds the recurrent layers"
+        )
     found = [site for path, module in model.named_modules() for site in module_sites(module, path)]
     found = [site for site in found if linear or site.recurrent]
     if not found:

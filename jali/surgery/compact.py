@@ -22,7 +22,7 @@ from jali.plans import Plan
 from jali.site import module_sites, sites
 from jali.surgery.agreement import UNCHECKED, disagreement, trains
 from jali.surgery.fold import fold as fold_into
-from jali.surgery.mask import mask
+from jali.surgery.mask import mask, planned_sites
 from jali.surgery.surgery import Surgery
 from jali.view import AtPath, View, build, build_cell, build_linear, layer_views, read
 from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers
@@ -51,12 +51,12 @@ def compact(model: nn.Module, plan: Plan, example_inputs: Any = None, fold: Any 
 
 def operate(model: nn.Module, plan: Plan, example_inputs: Any = None) -> Surgery:
     """Cut, check against the masked model, and return all that was learnt on the way."""
+    planned_sites(model, plan)
     if plan.granularity != "unit":
         raise PlanError(
             f"a plan of {plan.granularity}s leaves every shape as it is, so there is nothing to compact; "
             "use jali.mask, or make a plan with granularity='unit'"
         )
-    plan.check(sites(model, linear=True))
     pruned = {planned.name: planned for planned in plan.sites if planned.removed}
     if not pruned:
         raise PlanError("the plan removes no unit, so the model would stay unchanged; raise the budget")

@@ -24,7 +24,7 @@ def mask(model: nn.Module, plan: Plan) -> nn.Module:
     Raises :class:`PlanError` if the plan does not fit the model, and :class:`ModelError` for parameters that also serve
     another place, where the same entries would go.
     """
-    found = plan.check(sites(model, linear=True))
+    found = planned_sites(model, plan)
     refuse_shared(model, [found[planned.name] for planned in plan.sites if planned.removed or planned.keep])
     masked = copy_of(model)
     removed_states: dict[str, dict[int, list[int]]] = {}
@@ -53,6 +53,15 @@ def masked_view(view: View, planned: SitePlan) -> View:
             )
         kept[field] = value * keep
     return view.replace(**kept)
+
+
+def planned_sites(model: nn.Module, plan: Plan) -> dict[str, Site]:
+    """Site name → site of ``model``. Raises :class:`PlanError` for what is no plan, or does not fit the model."""
+    if not isinstance(plan, Plan):
+        raise PlanError(
+            f"the plan is a {type(plan).__name__}; make one with jali.plan, or read one with jali.Plan.load"
+        )
+    return plan.check(sites(model, linear=True))
 
 
 def slot_of(model: nn.Module, site: Site) -> int:
