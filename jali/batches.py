@@ -91,6 +91,7 @@ def run(model: nn.Module, batch: Batch) -> Any:
 
 
 def device_of(model: nn.Module) -> torch.device:
+    """Where the parameters of ``model`` are; the CPU if it has none."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 

@@ -41,6 +41,7 @@ class Site:
 
     @property
     def recurrent(self) -> bool:
+        """Whether the site is no ``Linear``."""
         return self.kind != "Linear"
 
     def parameter_names(self) -> dict[str, str]:
@@ -63,6 +64,7 @@ def kind_of(module: nn.Module) -> str | None:
 
 
 def is_cell(module: nn.Module) -> bool:
+    """Whether ``module`` is one step of a recurrent layer."""
     return isinstance(module, nn.RNNCellBase)
 
 

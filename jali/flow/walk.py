@@ -54,6 +54,7 @@ class Walk:
         self.initial: set[str] = set()
 
     def run(self) -> None:
+        """Give every node its abstract value, in order; readers and escapes are noted on the way."""
         for node in self.graph.nodes:
             args = [fx.node.map_arg(argument, self.values.__getitem__) for argument in node.args]
             kwargs = {key: fx.node.map_arg(argument, self.values.__getitem__) for key, argument in node.kwargs.items()}
