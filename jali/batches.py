@@ -69,9 +69,13 @@ def batches(data: Any) -> list[Batch]:
 
 
 def example(inputs: Any) -> Batch:
-    """``example_inputs``: a tensor, a tuple of arguments or a dict of keyword arguments."""
+    """``example_inputs``: a tensor, a tuple of arguments or a dict of keyword arguments; else :class:`DataError`."""
     if isinstance(inputs, Batch):
         return inputs
+    if not isinstance(inputs, Tensor | PackedSequence | Mapping | tuple | list):
+        raise DataError(
+            f"the example inputs are a {type(inputs).__name__}; give a tensor, a tuple of arguments, or a dict of them by name"
+        )
     return _batch((inputs, None))
 
 
@@ -87,6 +91,7 @@ def run(model: nn.Module, batch: Batch) -> Any:
 
 
 def device_of(model: nn.Module) -> torch.device:
+    """Where the parameters of ``model`` are; the CPU if it has none."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 

@@ -175,13 +175,9 @@ class Planner:
 
 
 def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:
-    if not isinstance(model, nn.Module):
-        raise ModelError(
-            f"the model is a {type(model).__name__}; give the torch.nn.Module that holds the recurrent layers"
-        )
     if patterns is None:
         return list(sites(model))
-    if isinstance(patterns, str) or not patterns:
+    if isinstance(patterns, str) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):
         raise ModelError(
             f"sites={patterns!r} is not a list of names; give e.g. sites=['encoder.*'], or leave it out for all"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -40,6 +41,7 @@ class Site:
 
     @property
     def recurrent(self) -> bool:
+        """Whether the site is no ``Linear``."""
         return self.kind != "Linear"
 
     def parameter_names(self) -> dict[str, str]:
@@ -62,6 +64,7 @@ def kind_of(module: nn.Module) -> str | None:
 
 
 def is_cell(module: nn.Module) -> bool:
+    """Whether ``module`` is one step of a recurrent layer."""
     return isinstance(module, nn.RNNCellBase)
 
 
@@ -89,6 +92,10 @@ def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
 
     ``linear=True`` adds the ``Linear`` layers. Raises :class:`ModelError` if there is none.
     """
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"the model is a {type(model).__name__}; give the torch.nn.Module that holds the recurrent layers"
+        )
     found = [site for path, module in model.named_modules() for site in module_sites(module, path)]
     found = [site for site in found if linear or site.recurrent]
     if not found:
@@ -112,3 +119,25 @@ def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
 def _has_own_forward(module: nn.Module) -> bool:
     """A recurrent layer or cell of the caller's own class."""
     return isinstance(module, nn.RNNBase | nn.RNNCellBase) and kind_of(module) is None
+
+
+def refuse_shared(model: nn.Module, sites: Sequence[Site]) -> None:
+    """Raises :class:`ModelError` if a parameter of ``sites`` also serves another module, layer or direction.
+
+    What goes at the one place would go at the other, too.
+    """
+    owners: dict[int, set[str]] = {}
+    for path, module in model.named_modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                owners.setdefault(id(parameter), set()).add(f"{path}.{name}".lstrip("."))
+    for site in sites:
+        parameters = model.get_submodule(site.module)._parameters
+        for name in site.parameter_names().values():
+            parameter, own = parameters.get(name), f"{site.module}.{name}".lstrip(".")
+            others = set() if parameter is None else owners[id(parameter)] - {own}
+            if others:
+                raise ModelError(
+                    f"parameter {name!r} of site {site.name!r} is shared with {', '.join(sorted(others))}, so it cannot be "
+                    "cut; untie it, or leave the site out with sites=[...]"
+                )

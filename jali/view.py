@@ -41,14 +41,17 @@ class View:
 
     @property
     def gates(self) -> int:
+        """G: 1 for RNN and Linear, 3 for GRU, 4 for LSTM."""
         return self.w_in.shape[0]
 
     @property
     def hidden(self) -> int:
+        """H, the number of units."""
         return self.w_in.shape[1]
 
     @property
     def inputs(self) -> int:
+        """I, the number of input features."""
         return self.w_in.shape[2]
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:

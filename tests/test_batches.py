@@ -155,6 +155,12 @@ def test_example_inputs_are_the_arguments_of_one_call(inputs, args, kwargs):
     assert batch.target is None
 
 
+@pytest.mark.parametrize("inputs", ["x", 3, {1}, torch.nn.ReLU()], ids=repr)
+def test_example_inputs_of_another_kind_are_named(inputs):
+    with pytest.raises(DataError, match=f"the example inputs are a {type(inputs).__name__}; give a tensor"):
+        example(inputs)
+
+
 Pair = namedtuple("Pair", "h c")
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import jali
 from jali.batches import tensors_in
-from jali.errors import PlanError
+from jali.errors import ModelError, PlanError
 from jali.plans import Budget, Plan, SitePlan
 from jali.site import sites
 from jali.surgery.compact import operate
@@ -398,6 +398,16 @@ def test_plans_that_do_not_fit_are_refused():
         jali.compact(nn.LSTM(3, 8), random_plan(layer, (0.5,)))
     with pytest.raises(PlanError, match=r"jali\.mask"):
         jali.compact(layer, jali.plan(layer, "magnitude", 0.5, granularity="weight"))
+
+
+@pytest.mark.parametrize("operation", [jali.compact, jali.mask])
+def test_what_is_no_plan_or_no_model_is_named(operation):
+    layer = nn.LSTM(3, 6)
+    plan = random_plan(layer, (0.5,))
+    with pytest.raises(PlanError, match=r"the plan is a str; make one with jali\.plan"):
+        operation(layer, plan.to_json())
+    with pytest.raises(ModelError, match=r"the model is a OrderedDict; give the torch\.nn\.Module"):
+        operation(layer.state_dict(), plan)
 
 
 def test_arguments_left_at_their_defaults_are_named():

@@ -169,3 +169,42 @@ def test_everything_of_a_cut_model_moves_with_it(what, fractions):
     flat = [got] if what == "linear" else [got[0], *(got[1] if isinstance(got[1], tuple) else [got[1]])]
     assert all(tensor.device.type == "meta" for tensor in flat)
     assert flat[0].shape == (want if what == "linear" else want[0]).shape
+
+
+STATES = {
+    "rows mixed": lambda h, x: h.reshape(x.shape[0], -1),  # forgets that the states have the direction first
+    "rows mixed, given width": lambda h, x: h.reshape(-1, 16),
+    "right": lambda h, x: torch.cat((h[0], h[1]), -1),
+}
+
+
+@pytest.mark.parametrize("sequences", [1, 2, 3])
+@pytest.mark.parametrize("what", STATES)
+def test_sequences_that_are_mixed_up_are_seen_though_the_example_has_one(what, sequences):
+    """A common mistake: with one sequence its outputs cannot be told from those of the right code."""
+    torch.manual_seed(0)
+    model = Model(lambda m, x: m.head(STATES[what](m.rnn(x)[1], x)))
+    model.rnn, model.head = nn.GRU(4, 8, batch_first=True, bidirectional=True), nn.Linear(16, 3)
+    plan = random_plan(model.eval(), (0.5,))
+    small = jali.compact(model, plan, torch.randn(sequences, 6, 4))
+    assert (small.head.in_features == 8) == (what == "right")
+    x = torch.randn(4, 5, 4)
+    torch.testing.assert_close(small(x), mask(model, plan)(x))
+
+
+def test_shapes_that_differ_in_training_mode_only_are_seen():
+    def forward(m, x):
+        y = m.rnn(x)[0]
+        return (m.head(y), y) if m.training else m.head(y)
+
+    model, plan, x = model_of(forward)
+    surgery = operate(model, plan, x)
+    assert [note for note in surgery.notes if "in training mode" in note]
+    assert surgery.compact.train()(x)[1].shape == (3, 6, 8)
+
+
+def test_a_hook_that_cannot_move_along_is_named_as_the_cause():
+    model, plan, x = model_of(lambda m, x: m.head(m.rnn(x)[0]))
+    model.rnn.register_forward_hook(lambda module, args, output: (output[0] + 1, output[1]))
+    with pytest.raises(ModelError, match="the forward hooks of 'rnn' are not on its replacement"):
+        jali.compact(model, plan, x)

@@ -177,6 +177,8 @@ def test_targets_and_losses_that_do_not_fit_are_named():
         measured(model, [(x, torch.tensor([0, 1, 9, 0, 1]))], needs=("gradients",))
     with pytest.raises(DataError, match="return a scalar tensor"):
         collect(model, [(x, torch.zeros(5))], sites(model), ("gradients",), lambda output, target: output)
+    with pytest.raises(DataError, match="does not depend on the output"):
+        collect(model, [(x, torch.zeros(5))], sites(model), ("gradients",), lambda output, target: target.sum())
 
 
 def test_states_that_run_away_are_refused_where_they_are_measured():

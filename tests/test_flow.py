@@ -416,18 +416,54 @@ def test_what_cannot_be_traced_claims_nothing():
     assert trace(model, sites(model), None).reason == "no example inputs were given"
 
 
-def test_shared_parameters_are_refused():
-    class Tied(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b = nn.GRU(6, 6), nn.GRU(6, 6)
-            self.b.weight_hh_l0 = self.a.weight_hh_l0
+@pytest.mark.parametrize("operation", [jali.compact, jali.mask])
+@pytest.mark.parametrize("where", ["two modules", "two layers of one"])
+def test_shared_parameters_are_refused(operation, where):
+    """What goes at the one place would go at the other, too."""
+    model = nn.GRU(6, 6, 2) if where == "two layers of one" else nn.ModuleList([nn.GRU(6, 6), nn.GRU(6, 6)])
+    if isinstance(model, nn.GRU):
+        model.weight_hh_l1 = model.weight_hh_l0
+    else:
+        model[1].weight_hh_l0 = model[0].weight_hh_l0
+    other = "weight_hh_l1" if isinstance(model, nn.GRU) else "1.weight_hh_l0"
+    with pytest.raises(jali.errors.ModelError, match=f"is shared with {other}, so it cannot be cut; untie it"):
+        operation(model, random_plan(model, (0.5,)))
 
-        def forward(self, x):
-            return self.b(self.a(x)[0])[0]
 
-    with pytest.raises(jali.errors.ModelError, match="shared with another module"):
-        jali.compact(Tied(), random_plan(Tied(), (0.5,)), torch.randn(2, 3, 6))
+class TiedReaders(nn.Module):
+    """A layer whose units are read with a weight that also serves elsewhere."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.embed, self.rnn = kind, nn.Embedding(9, 6), nn.GRU(6, 6, batch_first=True)
+        self.head, self.other = nn.Linear(6, 9), nn.Linear(6, 9)
+        self.both = nn.LSTM(6, 4, batch_first=True, bidirectional=True)
+        if kind == "head and embedding":
+            self.head.weight = self.embed.weight
+        elif kind == "two heads":
+            self.head.weight = self.other.weight
+        else:
+            self.both.weight_ih_l0_reverse = self.both.weight_ih_l0
+
+    def forward(self, x):
+        y = self.rnn(self.embed(x))[0]
+        return self.both(y)[0] if self.kind == "two directions" else self.head(y) + self.other(y.flip(1))
+
+
+@pytest.mark.parametrize("kind", ["head and embedding", "two heads", "two directions"])
+def test_readers_with_tied_weights_stay_tied(kind):
+    """A weight that shrinks on its own would no longer be one with the other: training would part them."""
+    torch.manual_seed(0)
+    model, x = TiedReaders(kind).eval(), torch.randint(0, 9, (3, 5))
+    plan = jali.plan(model, "magnitude", 0.5, sites=["rnn.*"])
+    small = jali.compact(model, plan, x)
+    torch.testing.assert_close(small(x), jali.mask(model, plan)(x))
+    ties = {
+        "head and embedding": (small.head.weight, small.embed.weight),
+        "two heads": (small.head.weight, small.other.weight),
+        "two directions": (small.both.weight_ih_l0, small.both.weight_ih_l0_reverse),
+    }
+    assert ties[kind][0] is ties[kind][1]
 
 
 def test_labels_follow_the_units_through_directions_and_layers():

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from jali.archive.sparse import packed, unpacked
 from jali.archive.specs import NotStorable, construct, describe
 from jali.archive.ties import tie, ties_of, with_missing_ties, with_tied
 from jali.batches import Batch, example, run, tensors_in
+from jali.copies import copy_of
 from jali.errors import FileError, ModelError
 from jali.files import atomic_write
 from jali.flow.trace import symbolic_graph
@@ -143,7 +143,7 @@ def _body(model: nn.Module, tensors: Mapping[str, Tensor], example_inputs: Any) 
     if example_inputs is not None:
         batch = example(example_inputs)
         try:
-            graph = symbolic_graph(copy.copy(model), batch.args, dict(batch.kwargs), LEAVES)
+            graph = symbolic_graph(copy_of(model), batch.args, dict(batch.kwargs), LEAVES)
             body = {"kind": "graph", "graph": to_data(model, graph)}
             if _same_outputs(model, _stored(body, tensors), tensors, batch):
                 return body
@@ -162,7 +162,7 @@ def _body(model: nn.Module, tensors: Mapping[str, Tensor], example_inputs: Any) 
 def _same_outputs(model: nn.Module, stored: nn.Module, tensors: Mapping[str, Tensor], batch: Batch) -> bool:
     """Whether the rebuilt model computes what ``model`` computes in evaluation mode, bit for bit, on the CPU."""
     own = {name: tensors[name] for name in stored.state_dict()}
-    rebuilt, original = _filled(stored, own), copy.deepcopy(model).cpu().eval()
+    rebuilt, original = _filled(stored, own), copy_of(model).cpu().eval()
     with torch.no_grad():
         want, got = run(original, batch), run(rebuilt, batch)
     pairs = list(zip(tensors_in(want), tensors_in(got), strict=True))

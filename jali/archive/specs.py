@@ -45,6 +45,18 @@ def describe(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, UnevenLayers):
         layers = [[describe(one) for one in row] for row in module.rows()]
         return {"type": "UnevenLayers", "layers": layers, "dropout": module.dropout}
+    if isinstance(module, FullWidth | FullWidthCell | FullWidthLinear):
+        return _wide(module)
+    if isinstance(module, FastLayers):
+        chosen = [dataclasses.asdict(choice) for choice in module.choices]
+        return {"type": "FastLayers", "layer": describe(module.plain()), "choices": chosen}
+    name = type(module).__name__
+    if PLAIN.get(name) is not type(module):
+        raise NotStorable(f"a {type(module).__module__}.{name} cannot be stored as data")
+    return {"type": name, "options": _options(module)}
+
+
+def _wide(module: FullWidth | FullWidthCell | FullWidthLinear) -> dict[str, Any]:
     if isinstance(module, FullWidth):
         return {
             "type": "FullWidth",
@@ -64,20 +76,13 @@ def describe(module: nn.Module) -> dict[str, Any]:
             "h": _widened(module.h),
             "c": _widened(module.c),
         }
-    if isinstance(module, FullWidthLinear):
-        keep = module.output.order.argsort()[: module.output.kept].tolist()
-        output = _widened(module.output)
-        size = module.out_features
-        return {
-            "type": "FullWidthLinear", "inner": describe(module.inner), "keep": keep, "out_features": size, "output": output
-        }  # fmt: skip
-    if isinstance(module, FastLayers):
-        chosen = [dataclasses.asdict(choice) for choice in module.choices]
-        return {"type": "FastLayers", "layer": describe(module.plain()), "choices": chosen}
-    name = type(module).__name__
-    if PLAIN.get(name) is not type(module):
-        raise NotStorable(f"a {type(module).__module__}.{name} cannot be stored as data")
-    return {"type": name, "options": _options(module)}
+    return {
+        "type": "FullWidthLinear",
+        "inner": describe(module.inner),
+        "keep": module.output.order.argsort()[: module.output.kept].tolist(),
+        "out_features": module.out_features,
+        "output": _widened(module.output),
+    }
 
 
 def construct(spec: Mapping[str, Any], limit: int) -> nn.Module:

@@ -29,6 +29,7 @@ class Criterion:
 
     @property
     def needs(self) -> frozenset[str]:
+        """What the criterion must be given of the data: "states", "gradients", or nothing."""
         return frozenset(self.module.NEEDS)
 
     def score(self, view: View, evidence: SiteEvidence) -> np.ndarray:

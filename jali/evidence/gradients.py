@@ -29,7 +29,7 @@ def loss_gradients(
     loss as ``loss(output, target)`` reduces it (the default ones are means); zero for parameters that the loss does not
     reach. The model runs in evaluation mode and is left as it was, ``requires_grad`` flags and ``grad`` included.
     Raises :class:`DataError` for batches without a target or of a shape that does not fit, or a loss that is no scalar
-    tensor, and :class:`ModelError` for a default loss that is not finite.
+    tensor made from the output, and :class:`ModelError` for a default loss that is not finite.
     """
     parameters = {
         (site.name, key): model.get_submodule(site.module)._parameters[name]
@@ -86,6 +86,8 @@ def _loss(output: Any, batch: Batch, loss: Loss | None) -> Tensor:
             raise DataError(
                 f"loss= returned {type(value).__name__} {getattr(value, 'shape', '')}; return a scalar tensor"
             )
+        if not value.requires_grad:
+            raise DataError("loss= returned a tensor that does not depend on the output; compute it from its arguments")
         return value
     first = tensors_in(output)
     if not first or not isinstance(batch.target, Tensor):

@@ -26,6 +26,7 @@ class Use:
 
     @property
     def covariance(self) -> np.ndarray:
+        """E[h hᵀ] − E[h] E[h]ᵀ, (H, H)."""
         return self.second - np.outer(self.mean, self.mean)
 
 

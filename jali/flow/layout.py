@@ -77,6 +77,7 @@ class Features:
     family: Family | None = None
 
     def moved(self, axis: int) -> Features:
+        """The same features on another axis."""
         return replace(self, axis=axis)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,11 @@ import torch
 from torch import fx, nn
 from torch.nn.utils import rnn
 
-from jali.errors import ModelError
+from jali.copies import copy_of
 from jali.flow.layout import Port, Units
 from jali.flow.walk import Reader, Walk, ports_of
 from jali.modes import evaluation_mode
-from jali.site import Site, kind_of
+from jali.site import Site, kind_of, refuse_shared
 
 # Initial states are often made with these; torch.fx cannot hand them a size that it traces unless it wraps them.
 _FACTORIES = (torch.zeros, torch.ones, torch.full, torch.empty, torch.rand, torch.randn, torch.arange)
@@ -66,15 +65,15 @@ def trace(
 
     ``opaque`` module types are not looked into; the states of the modules ``full_states`` (layers of unequal width,
     which no single tensor can hold) keep their full width if they are used at all.
-    ``args=None`` proves nothing. Raises :class:`ModelError` if sites share parameters with other modules.
+    ``args=None`` proves nothing. Raises :class:`ModelError` if sites share parameters with other places.
     """
     units = Units(sites)
-    _refuse_shared(model, sites)
-    model = copy.copy(model)  # torch.fx keeps constants as attributes; they are not to stay on the caller's model
+    refuse_shared(model, sites)
     if args is None:
         return _nothing(units, "no example inputs were given")
     if kind_of(model) is not None:
         return _nothing(units, "the model is the layer itself, and its outputs keep their width")
+    model = copy_of(model)  # tracing leaves constants and, in models that remember results, proxies behind
     try:
         graph = _graph(model, args, dict(kwargs or {}), opaque)
     except Exception as error:  # torch.fx runs the user's forward on proxies: any exception can come out of it
@@ -104,21 +103,6 @@ def _brief(error: Exception) -> str:
         return "its forward code loops over a size of its input, and only the steps of one length could be seen"
     first = str(error).strip().splitlines()
     return first[0] if first else type(error).__name__
-
-
-def _refuse_shared(model: nn.Module, sites: Sequence[Site]) -> None:
-    owners: dict[int, set[int]] = {}
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                owners.setdefault(id(parameter), set()).add(id(module))
-    for site in sites:
-        for name, parameter in model.get_submodule(site.module)._parameters.items():
-            if parameter is not None and len(owners[id(parameter)]) > 1:
-                raise ModelError(
-                    f"parameter {name!r} of site {site.name!r} is shared with another module, so it cannot be cut; "
-                    "untie it, or leave the site out with sites=[...]"
-                )
 
 
 def symbolic_graph(

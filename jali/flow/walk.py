@@ -54,6 +54,7 @@ class Walk:
         self.initial: set[str] = set()
 
     def run(self) -> None:
+        """Give every node its abstract value, in order; readers and escapes are noted on the way."""
         for node in self.graph.nodes:
             args = [fx.node.map_arg(argument, self.values.__getitem__) for argument in node.args]
             kwargs = {key: fx.node.map_arg(argument, self.values.__getitem__) for key, argument in node.kwargs.items()}
@@ -163,12 +164,17 @@ class Walk:
         return "with shared weights" if self._is_shared(module) else ""
 
     def _is_shared(self, module: nn.Module) -> bool:
-        mine = {id(p) for p in module._parameters.values() if p is not None}
+        own = [id(p) for p in module._parameters.values() if p is not None]
+        mine = set(own)
         others = (m for m in self.model.modules() if m is not module)
         read_directly = {
             id(_attribute(self.model, str(node.target))) for node in self.graph.nodes if node.op == "get_attr"
         }
-        return bool(mine & read_directly) or any(mine & {id(p) for p in m._parameters.values()} for m in others)
+        return (
+            len(mine) < len(own)
+            or bool(mine & read_directly)
+            or any(mine & {id(p) for p in m._parameters.values()} for m in others)
+        )
 
     def _family(self, path: str, size: int) -> Family | None:
         return None if path in self.full_states else Family(path, size)

@@ -68,10 +68,12 @@ class Context:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows (objects)."""
         return self.incidence.shape[0]
 
     @property
     def n_columns(self) -> int:
+        """Number of columns (attributes)."""
         return self.incidence.shape[1]
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from jali.batches import Batch, run, tensors_in
+from jali.copies import copy_of
 from jali.errors import DataError
 
 UNCHECKED = "the model returns no tensor on the example inputs, so that nothing shows whether the shrunk model agrees"
@@ -23,21 +25,58 @@ MARGIN = 8.0
 def disagreement(masked: nn.Module, compacted: nn.Module, batch: Batch) -> str | None:
     """Why the outputs on the example inputs do not show that both models agree; None if they agree.
 
-    In float64 where the model can run in it. Raises :class:`DataError` if the masked model cannot run on the inputs.
+    Also at other numbers of sequences and steps, as far as the masked model takes them: where two sizes of the example are
+    equal, or one is 1, forward code that mixes them up gives no sign of it. In float64 where the model can run in it.
+    Raises :class:`DataError` if the masked model cannot run on the inputs.
     """
     state = torch.random.get_rng_state()
     try:
-        return _difference(state, masked, compacted, batch)
+        why = _difference(state, masked, compacted, batch)
+        return why or next(
+            filter(None, (_resized_difference(state, masked, compacted, b) for b in _resized(batch))), None
+        )
     finally:
         torch.random.set_rng_state(state)
 
 
+def _resized_difference(state: Tensor, masked: nn.Module, compacted: nn.Module, batch: Batch) -> str | None:
+    try:
+        why = _difference(state, masked, compacted, batch)
+    except DataError:  # the masked model does not take these sizes
+        return None
+    return None if why in (None, UNCHECKED) else f"{why} at other numbers of sequences or steps"
+
+
+def _resized(batch: Batch) -> Iterator[Batch]:
+    """``batch`` with two (or three, where it has two) entries along what may be its axes of sequences and steps.
+
+    Axes of one size change together: an input has as many sequences as its initial state.
+    """
+    shapes = [tuple(leaf.shape[:2]) for leaf in tensors_in((batch.args, dict(batch.kwargs)))]
+    for size in sorted({n for shape in shapes for n in shape if n}):
+        yield batch.map_inputs(partial(_with_size, size, (0, 1)))
+        if (size, size) in shapes:
+            yield from (batch.map_inputs(partial(_with_size, size, (axis,))) for axis in (0, 1))
+
+
+def _with_size(size: int, axes: Sequence[int], leaf: Any) -> Any:
+    """``leaf`` with another number of entries along those of ``axes`` that have ``size``; new entries are no copies."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    for axis in axes:
+        if axis < leaf.dim() and leaf.shape[axis] == size:
+            first = leaf.narrow(axis, 0, min(size, 2))
+            more = first.roll(1, 1 - axis) if leaf.dim() > 1 else first
+            leaf = torch.cat((first, more), axis).narrow(axis, 0, 3 if size == 2 else 2)
+    return leaf
+
+
 def _difference(state: Tensor, masked: nn.Module, compacted: nn.Module, batch: Batch) -> str | None:
-    pair, noise = [copy.deepcopy(m).double().eval() for m in (masked, compacted)], None
+    pair, noise = [copy_of(m).double().eval() for m in (masked, compacted)], None
     try:
         outputs = [_run_from(state, m, _double(batch)) for m in pair]
     except DataError:
-        pair = [copy.deepcopy(m).eval() for m in (masked, compacted)]
+        pair = [copy_of(m).eval() for m in (masked, compacted)]
         first = _run_from(state, pair[0], batch)  # the inputs themselves must fit, or the error is the caller's
         try:
             outputs = [first, _run_from(state, pair[1], batch)]
@@ -73,7 +112,7 @@ def _noise(state: Tensor, model: nn.Module, batch: Batch) -> list[float]:
     A sum of n products is off by about eps √n of their size (Higham, Accuracy and Stability of Numerical Algorithms,
     2nd ed., §2.8 and §3.1), as if each weight were off by that. Cut or not, a layer sums the same products in another order.
     """
-    perturbed, generator = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    perturbed, generator = copy_of(model), torch.Generator().manual_seed(0)
     for parameter in perturbed.parameters():
         if parameter.is_floating_point() and parameter.dim():
             signs = torch.randint(0, 2, parameter.shape, generator=generator).to(parameter) * 2 - 1
@@ -93,19 +132,22 @@ def _measurable(a: Tensor) -> bool:
 
 @torch.no_grad()
 def trains(model: nn.Module, compacted: nn.Module, batch: Batch) -> bool:
-    """Whether the cut model also runs in training mode, where the model does: tracing saw evaluation mode only."""
+    """Whether the cut model also runs in training mode, where the model does: tracing saw evaluation mode only.
+
+    And returns tensors of the same shapes. Their values depend on chance there, and are not compared.
+    """
     state = torch.random.get_rng_state()
     try:
-        run(copy.deepcopy(model).train(), batch)
+        want = tensors_in(run(copy_of(model).train(), batch))
         try:
-            run(copy.deepcopy(compacted).train(), batch)
+            got = tensors_in(run(copy_of(compacted).train(), batch))
         except DataError:
             return False
+        return [a.shape for a in want] == [b.shape for b in got]
     except DataError:  # the model itself needs other inputs in training mode, as BatchNorm does
         return True
     finally:
         torch.random.set_rng_state(state)
-    return True
 
 
 def _run_from(state: Tensor, model: nn.Module, batch: Batch) -> Any:

@@ -6,7 +6,6 @@ tracing proves that it may; elsewhere the layer gives its output back at full wi
 
 from __future__ import annotations
 
-import copy
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,14 @@ import numpy as np
 from torch import nn
 
 from jali.batches import Batch, example
+from jali.copies import copy_of
 from jali.errors import ModelError, PlanError
 from jali.flow import Flow, Port, trace
 from jali.plans import Plan
 from jali.site import module_sites, sites
 from jali.surgery.agreement import UNCHECKED, disagreement, trains
 from jali.surgery.fold import fold as fold_into
-from jali.surgery.mask import mask
+from jali.surgery.mask import mask, planned_sites
 from jali.surgery.surgery import Surgery
 from jali.view import AtPath, View, build, build_cell, build_linear, layer_views, read
 from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers
@@ -51,12 +51,12 @@ def compact(model: nn.Module, plan: Plan, example_inputs: Any = None, fold: Any 
 
 def operate(model: nn.Module, plan: Plan, example_inputs: Any = None) -> Surgery:
     """Cut, check against the masked model, and return all that was learnt on the way."""
+    planned_sites(model, plan)
     if plan.granularity != "unit":
         raise PlanError(
             f"a plan of {plan.granularity}s leaves every shape as it is, so there is nothing to compact; "
             "use jali.mask, or make a plan with granularity='unit'"
         )
-    plan.check(sites(model, linear=True))
     pruned = {planned.name: planned for planned in plan.sites if planned.removed}
     if not pruned:
         raise PlanError("the plan removes no unit, so the model would stay unchanged; raise the budget")
@@ -67,17 +67,19 @@ def operate(model: nn.Module, plan: Plan, example_inputs: Any = None) -> Surgery
     masked = mask(model, plan)
     why = disagreement(masked, surgery.compact, batch)
     if why is None and not trains(model, surgery.compact, batch):
-        why = "the shrunk model fails in training mode on the example inputs"
+        why = "in training mode the shrunk model fails, or returns other shapes, on the example inputs"
     if why is None:
         return surgery
     # The proof by tracing was wrong about this model (say, a width that the forward code computes on its own), or
     # nothing can show that it was right.
     surgery = _cut(model, plan, None, why=why)
     why = disagreement(masked, surgery.compact, batch)
-    if why not in (None, UNCHECKED):
+    if why is not None and why != UNCHECKED:
+        hooks = _dropped_hooks(model, surgery.inner)
         raise ModelError(
             f"{type(model).__name__} does not compute the same after cutting, even at full outer width; its forward "
-            f"depends on the inside of a pruned layer, or on chance: {why}. Or use jali.mask for this model"
+            f"depends on the inside of a pruned layer, or on chance: {'; '.join([why, *hooks])}. Or use jali.mask for this "
+            "model"
         )
     return surgery
 
@@ -95,7 +97,7 @@ def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = No
         for reader in flow.readers
         if (reader.labels >= 0).any()
     }
-    compacted = copy.deepcopy(model)
+    compacted = copy_of(model)
     inner: dict[str, str] = {}
     for path in dict.fromkeys([*(site.module for site in pruned), *inputs]):
         old = model.get_submodule(path)

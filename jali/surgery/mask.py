@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jali.copies import copy_of
 from jali.errors import PlanError
 from jali.plans import Plan, SitePlan
-from jali.site import Site, sites
+from jali.site import Site, refuse_shared, sites
 from jali.view import View, read, write
 
 
@@ -21,10 +21,12 @@ def mask(model: nn.Module, plan: Plan) -> nn.Module:
 
     The state of a removed unit is zero from the first step on, also when an initial state is given (a forward pre-hook
     zeroes that entry). Shapes and ``state_dict`` keys stay as they are.
-    Raises :class:`PlanError` if the plan does not fit the model.
+    Raises :class:`PlanError` if the plan does not fit the model, and :class:`ModelError` for parameters that also serve
+    another place, where the same entries would go.
     """
-    found = plan.check(sites(model, linear=True))
-    masked = copy.deepcopy(model)
+    found = planned_sites(model, plan)
+    refuse_shared(model, [found[planned.name] for planned in plan.sites if planned.removed or planned.keep])
+    masked = copy_of(model)
     removed_states: dict[str, dict[int, list[int]]] = {}
     for planned in plan.sites:
         site = found[planned.name]
@@ -51,6 +53,15 @@ def masked_view(view: View, planned: SitePlan) -> View:
             )
         kept[field] = value * keep
     return view.replace(**kept)
+
+
+def planned_sites(model: nn.Module, plan: Plan) -> dict[str, Site]:
+    """Site name → site of ``model``. Raises :class:`PlanError` for what is no plan, or does not fit the model."""
+    if not isinstance(plan, Plan):
+        raise PlanError(
+            f"the plan is a {type(plan).__name__}; make one with jali.plan, or read one with jali.Plan.load"
+        )
+    return plan.check(sites(model, linear=True))
 
 
 def slot_of(model: nn.Module, site: Site) -> int:

@@ -24,6 +24,7 @@ from jali.flow.rules.registry import (
 
 @rule(torch.transpose, torch.swapaxes, "transpose", "swapaxes")
 def transpose(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """Two axes change places."""
     size = shape(0)
     dims = [*args, *(kwargs[k] for k in ("dim0", "dim1", "axis0", "axis1") if k in kwargs)]
     if size is None or len(dims) != 2 or not constant(dims):
@@ -36,6 +37,7 @@ def transpose(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) ->
 
 @rule(torch.permute, "permute")
 def permute(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """The axes in another order, all of them given."""
     size, dims = shape(0), sizes_given(args, kwargs, "dims")
     if size is None or len(dims) != len(size) or not constant(dims):
         return UNSAFE
@@ -53,6 +55,7 @@ def _permuted(x: Any, order: list[int]) -> Any:
 
 @rule(torch.unsqueeze, "unsqueeze")
 def unsqueeze(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """A new axis of size 1; one after the features moves them one place from the end."""
     size, dim = shape(0), argument(args, kwargs, 0, "dim")
     if size is None or not isinstance(dim, int):
         return UNSAFE
@@ -67,6 +70,7 @@ def unsqueeze(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) ->
 
 @rule(torch.squeeze, "squeeze")
 def squeeze(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """An axis of size 1 that is named goes."""
     size, dim = shape(0), argument(args, kwargs, 0, "dim")
     # Without a dimension the result depends on the sizes, which the cut may change.
     if size is None or not isinstance(dim, int):
@@ -124,6 +128,7 @@ def _spread(x: Any, sizes: list[Any], size: Shape) -> Any:
 
 @rule("expand_as")
 def expand_as(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """To the shape of another tensor: of the same features, or plain data to their width."""
     other = argument(args, kwargs, 0, "other")
     if not isinstance(other, Features | Spread):
         return UNSAFE

@@ -30,11 +30,13 @@ ZERO_PRESERVING = (
 
 @rule(*ZERO_PRESERVING)
 def elementwise(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """f(0) = 0, entry by entry."""
     return x if isinstance(x, Features | States) else UNSAFE
 
 
 @rule(*COPIES)
 def copied(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """The same values elsewhere, or in another type of number."""
     return x if isinstance(x, Features | States | Spread) else UNSAFE
 
 
@@ -69,6 +71,7 @@ def multiply(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> 
 
 @rule(torch.div, operator.truediv, "div")
 def divide(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """By a number, or a tensor that is alike at every feature; 1 / features would divide by zero."""
     return _scaled(x, args[0], shape(1)) if args else UNSAFE
 
 

@@ -23,6 +23,7 @@ from jali.flow.rules.registry import (
 
 @rule(operator.getitem)
 def getitem(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """An item of a tuple; or a tensor's part, with the features whole."""
     index = args[0]
     if isinstance(x, tuple | list):
         return x[index] if isinstance(index, int | slice) and constant(index) else UNSAFE
@@ -97,6 +98,7 @@ def _rows_taken(x: States, items: list[Any]) -> Any:
 
 @rule(torch.select, "select")
 def select(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """One position along an axis that is not that of the features."""
     size, dim, index = shape(0), argument(args, kwargs, 0, "dim"), argument(args, kwargs, 1, "index")
     if not isinstance(x, Features | States) or size is None or not isinstance(dim, int):
         return UNSAFE
@@ -117,6 +119,7 @@ def along_another_axis(x: Any, args: list[Any], kwargs: dict[str, Any], shape: S
 
 @rule(torch.flip, "flip")
 def flip(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """Backwards along other axes."""
     size, dims = shape(0), sizes_given(args, kwargs, "dims")
     if not isinstance(x, Features) or size is None or not dims or not constant(dims):
         return UNSAFE

@@ -13,6 +13,7 @@ from jali.flow.rules.registry import UNSAFE, Shapes, argument, from_end, rule
 
 @rule(torch.cat, torch.concat, torch.concatenate)
 def cat(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """Along the features, whose labels follow one another, or along another axis, where they must be the same."""
     dim, result = argument(args, kwargs, 0, "dim", "axis", default=0), shape(-1)
     if not isinstance(x, tuple | list) or result is None or not isinstance(dim, int):
         return UNSAFE
@@ -21,24 +22,28 @@ def cat(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
 
 @rule(torch.hstack)
 def hstack(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """``cat`` along axis 1, or 0 of vectors."""
     result = shape(-1)
     return UNSAFE if result is None else cat(x, [min(1, len(result) - 1)], {}, shape)
 
 
 @rule(torch.vstack)
 def vstack(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """``cat`` along axis 0, after vectors became rows."""
     first = shape(0)
     return UNSAFE if first is None else (stack if len(first) < 2 else cat)(x, [0], {}, shape)
 
 
 @rule(torch.dstack)
 def dstack(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """``cat`` along axis 2, which matrices get."""
     first = shape(0)
     return UNSAFE if first is None or len(first) < 2 else (stack if len(first) < 3 else cat)(x, [2], {}, shape)
 
 
 @rule(torch.stack)
 def stack(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """Along a new axis."""
     dim, result = argument(args, kwargs, 0, "dim", default=0), shape(-1)
     if not isinstance(x, tuple | list) or result is None or not isinstance(dim, int):
         return UNSAFE

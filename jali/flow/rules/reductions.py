@@ -51,6 +51,7 @@ def extremum(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> 
 @rule(F.adaptive_max_pool1d, F.adaptive_avg_pool1d, F.max_pool1d, F.avg_pool1d)
 @rule(nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d, nn.MaxPool1d, nn.AvgPool1d)
 def pool(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """Windows along the last axis; the features come before it."""
     return x if isinstance(x, Features) and x.axis == -2 else UNSAFE
 
 

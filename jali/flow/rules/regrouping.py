@@ -15,6 +15,7 @@ from jali.flow.rules.registry import UNSAFE, Shapes, argument, constant, from_en
 
 @rule(torch.flatten, "flatten", nn.Flatten)
 def flatten(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """Axes ``start_dim`` to ``end_dim`` become one."""
     size, result = shape(0), shape(-1)
     start, end = argument(args, kwargs, 0, "start_dim", default=0), argument(args, kwargs, 1, "end_dim", default=-1)
     if size is None or not constant([start, end]):
@@ -82,6 +83,7 @@ def regrouped(x: Features | States, size: tuple[int, ...], result: tuple[int, ..
 
 @rule(torch.unbind, "unbind")
 def unbind(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """One tensor for every position on an axis that is not that of the features."""
     size, dim = shape(0), argument(args, kwargs, 0, "dim", default=0)
     if size is None or not isinstance(dim, int):
         return UNSAFE

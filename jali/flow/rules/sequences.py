@@ -12,6 +12,7 @@ from jali.flow.rules.registry import UNSAFE, Shapes, rule
 
 @rule(rnn.pack_padded_sequence)
 def pack(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """The valid steps, in rows; the features stay last."""
     return x if isinstance(x, Features) and x.axis == -1 else UNSAFE
 
 

@@ -11,6 +11,7 @@ from jali.flow.rules.registry import UNSAFE, Shapes, rule
 
 @rule("size", getattr)
 def size_of(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """``x.shape``, ``x.size(…)`` and plain attributes."""
     if args and isinstance(args[0], str) and args[0] != "shape":
         return _attribute(x, args[0])
     size = shape(0)
@@ -35,4 +36,5 @@ def _attribute(x: Any, name: str) -> Any:
 
 @rule("dim", "ndimension", "is_contiguous")
 def rank_of(x: Any, args: list[Any], kwargs: dict[str, Any], shape: Shapes) -> Any:
+    """What the cut does not change."""
     return None
