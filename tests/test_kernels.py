@@ -207,7 +207,7 @@ def test_kernels_work_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPa
 
     assert with_cache(compiled).address
     assert calls == [True, False]
-    with pytest.raises(RuntimeError, match="other"):
+    with pytest.raises(RuntimeError, match="other"):  # no fault of the cache
         with_cache(lambda cache: (_ for _ in ()).throw(RuntimeError("other")))
 
 

@@ -8,6 +8,7 @@ it a matter of the first run; where the cache cannot be written, every process c
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from numba import cfunc, types
 from jali.inference import cells, products, transposition
 from jali.inference.vector import width_type
 
+_log = logging.getLogger("jali")
 _FUNCTIONS: dict[str, Any] = {
     "tiles": products.tiles,
     "lanes": products.lanes,
@@ -32,15 +34,22 @@ _FUNCTIONS: dict[str, Any] = {
 
 
 def with_cache(compiled: Callable[[bool], Any]) -> Any:
-    """``compiled(True)``, with numba's cache on disk; without it where no folder for it can be written or it cannot be saved."""
+    """``compiled(True)``, with numba's cache on disk; without it where that cannot be written or read."""
     try:
         return compiled(True)
-    except OSError:
-        return compiled(False)
-    except RuntimeError as error:
-        if "cannot cache function" not in str(error):
-            raise
-        return compiled(False)
+    except Exception as error:  # what is not the cache's fault comes again without it
+        made = compiled(False)
+        _warn(f"{type(error).__name__}: {error}".splitlines()[0])
+        return made
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    _log.warning(
+        "kernels are compiled anew in every process, since numba's cache on disk cannot be used (%s); set NUMBA_CACHE_DIR to a "
+        "new folder that can be written",
+        reason,
+    )
 
 
 @functools.cache
