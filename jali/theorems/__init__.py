@@ -4,7 +4,7 @@ R. Sengupta, "Lattice-based pruning in recurrent neural networks via poset model
 III.1. One file per theorem; what each answer means is in ``docs/theorems.md``.
 """
 
-from jali.theorems.verdict import Verdict, from_json, to_json
 from jali.theorems.suite import verify
+from jali.theorems.verdict import Verdict, from_json, to_json
 
 __all__ = ["Verdict", "from_json", "to_json", "verify"]
