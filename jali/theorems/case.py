@@ -82,13 +82,13 @@ def named(density: float) -> str:
 
 
 def weakest_cut(view: View, fraction: float = 0.5) -> View:
-    """The site without the weakest ``fraction`` of its recurrent weights, by magnitude."""
+    """The site without the weakest ``fraction`` in [0, 1) of its recurrent weights, by magnitude; the strongest stays."""
     weights = view.w_rec
     if weights is None:
         raise ModelError(f"site {view.site.name!r} has no recurrent weights; choose a recurrent site")
     order = np.argsort(np.abs(weights), axis=None, kind="stable")
     cut = weights.copy()
-    cut.flat[order[: round(fraction * weights.size)]] = 0.0
+    cut.flat[order[: min(round(fraction * weights.size), weights.size - 1)]] = 0.0
     return view.replace(w_rec=cut)
 
 

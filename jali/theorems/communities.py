@@ -6,6 +6,8 @@ self-connections are enough. Q is that of the same communities before and after,
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -35,7 +37,7 @@ def weak_ties(weights: ArrayLike, labels: ArrayLike, site: str = "") -> Verdict:
     before = modularity(matrix, member)
     within = (member[:, None] == member) & (matrix > 0)
     between = (member[:, None] != member) & (matrix > 0)
-    measured = {"Q": before, "communities": len(np.unique(member))}
+    measured: dict[str, Any] = {"Q": before, "communities": len(np.unique(member))}
     if not (within.any() and between.any()):
         why = f"no connections {'between' if within.any() else 'inside'} communities to compare"
         return Verdict("III.5", site, "premise not met", why, measured)

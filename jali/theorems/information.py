@@ -9,7 +9,6 @@ Theory*, 2nd ed., sec. 2.8 and 10.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -95,8 +94,9 @@ def _estimated(case: Case, view: View) -> float | None:
     """KSG between the input, flattened, and the last state; None for fewer than ``SAMPLES`` sequences."""
     if len(case.x) < SAMPLES:
         return None
-    given: Sequence[Floats] = (case.x.reshape(len(case.x), -1), _last(view, case.nonlinearity, case.x, case.start))
-    return ksg(*(whiten(part, COMPONENTS).scores for part in given), seed=case.seed).nats
+    last = _last(view, case.nonlinearity, case.x, case.start)
+    x, h = (whiten(part, COMPONENTS).scores for part in (case.x.reshape(len(case.x), -1), last))
+    return ksg(x, h, seed=case.seed).nats
 
 
 def _entropy(labels: NDArray[np.integer]) -> float:
