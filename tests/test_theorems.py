@@ -325,7 +325,8 @@ def test_a_verdict_on_weak_ties_is_that_of_every_threshold(weights):
         return
     q = modularity(weights, labels)
     falls = any(
-        modularity(np.where(weights < tau, 0, weights), labels) < q - 1e-9 for tau in range(1, int(between.max()) + 1)
+        modularity(np.where(weights < tau, 0, weights), labels) < q - 1e-9
+        for tau in range(1, int(min(inside.max(), between.max())) + 1)
     )
     assert (answer.answer == "fails") == falls
 

@@ -28,8 +28,8 @@ def modularity_rises(case: Case) -> Verdict:
 def weak_ties(weights: ArrayLike, labels: ArrayLike, site: str = "") -> Verdict:
     """III.5 for ``weights (n, n)``, nonnegative, and communities ``labels (n,)``.
 
-    τ goes up to the strongest connection between communities: with all of them gone there is nothing left for the theorem to
-    speak of (and with a single connection left Q is 0 in any network). The averages are over connections, entries above zero.
+    τ goes as far as connections of both kinds are left: with a single one Q is 0 in any network, and that would refute too
+    cheaply. The averages are over connections, entries above zero.
     Raises :class:`ContextError` as
     :func:`jali.maths.modularity.modularity`.
     """
@@ -46,7 +46,7 @@ def weak_ties(weights: ArrayLike, labels: ArrayLike, site: str = "") -> Verdict:
     if across >= inside:
         why = f"connections between communities are not weaker on average: {across:.3g} ≥ {inside:.3g}"
         return Verdict("III.5", site, "premise not met", why, measured)
-    distinct = np.unique(matrix[(matrix > 0) & (matrix <= matrix[between].max())])
+    distinct = np.unique(matrix[(matrix > 0) & (matrix <= min(matrix[within].max(), matrix[between].max()))])
     taus = distinct[np.unique(np.linspace(0, len(distinct) - 1, LEVELS).round().astype(int))]
     after = [modularity(np.where(matrix < tau, 0.0, matrix), member) for tau in taus]
     measured |= {"thresholds": taus.tolist(), "Q after": after}
