@@ -2,7 +2,8 @@
 
 The verbs: :func:`plan` (decide), :func:`mask` (zeros in place), :func:`compact` (physically smaller, repaired),
 :func:`prune` (all of it), :class:`Pruner` (while it trains), :func:`save` and :func:`load`, :func:`export_onnx`,
-:func:`criteria` (what can decide), :func:`analyze` (what a model is like).
+:func:`criteria` (what can decide), :func:`analyze` (what a model is like), :func:`verify` (which theorems hold
+for it).
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from jali.surgery.compact import compact as compact
     from jali.surgery.mask import mask as mask
     from jali.surgery.pruner import Pruner as Pruner
+    from jali.theorems import Verdict as Verdict
+    from jali.theorems import verify as verify
 
 __version__ = "0.1.0"
 
@@ -54,6 +57,7 @@ _HOME = {
     "Rewind": "schedule",
     "RigL": "schedule",
     "SET": "schedule",
+    "Verdict": "theorems",
     "accelerate": "inference.accelerate",
     "analyze": "analysis",
     "compact": "surgery.compact",
@@ -66,6 +70,7 @@ _HOME = {
     "prune": "api",
     "save": "archive",
     "sites": "site",
+    "verify": "theorems",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

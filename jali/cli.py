@@ -163,6 +163,37 @@ def analyze(
 
 
 @app.command()
+def verify(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="pkg.module:callable that builds the nn.Module.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="The model's state_dict as safetensors.")] = None,
+    data: Annotated[str | None, typer.Option(help="pkg.module:callable that returns data: tensor or batches.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the verdicts.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of whatever is drawn.")] = 0,
+) -> None:
+    """Which theorems of the lattice pruning paper hold for a model; without one, for a small RNN.
+
+    One line per theorem and recurrent layer: holds, fails or premise not met, with a witness. For example: jali verify
+    mypkg.models:build --weights w.safetensors --data mypkg.data:calibration. The exit status is 0 whatever the answers are.
+    """
+    if (model is None) != (weights is None):
+        raise ModelError("give MODEL and --weights together, or neither for a small RNN")
+    if model is None and data is not None:
+        raise DataError("--data is for a MODEL of your own; leave it out")
+    if weights is not None:
+        _expect_weights(weights)
+    build, found = None if model is None else _builder(model), None if data is None else _loaded(data)
+    from jali.studies.verified import verify_files
+
+    verdicts = verify_files(build=build, weights=weights, data=found, out=out, seed=seed)
+    for verdict in verdicts:
+        typer.echo(str(verdict))
+    if out:
+        typer.echo(f"written: {out}")
+
+
+@app.command()
 def study(
     name: Annotated[str | None, typer.Argument(help="Which study; without it they are listed.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A small run that shows the study works.")] = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
@@ -31,3 +32,21 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text, parse_constant=refuse)
     except RecursionError as error:
         raise ValueError(str(error)) from None
+
+
+def strict(value: Any) -> Any:
+    """``value`` with what strict JSON can hold in place of mappings, tuples and infinities ("inf", "-inf")."""
+    if isinstance(value, Mapping):
+        return {key: strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(each) for each in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def numbers(value: Any) -> Any:
+    """The infinities of :func:`strict` as floats again."""
+    if isinstance(value, dict):
+        return {key: numbers(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [numbers(each) for each in value]
+    return float(value) if value in ("inf", "-inf") else value

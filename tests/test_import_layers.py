@@ -7,7 +7,8 @@ ROOT = Path(__file__).parent.parent / "jali"
 LAYERS = (
     "errors", "files", "plain", "modes", "moments", "maths", "site", "view", "dynamics", "contraction", "widths",
     "batches", "copies", "flow", "capture", "evidence", "criterion", "plans", "planning", "schedule", "surgery", "costs",
-    "inference", "archive", "api", "analysis", "speech", "data", "runs", "report", "studies", "cli",
+    "inference", "archive", "api", "analysis", "theorems", "speech", "data", "runs", "report", "studies",
+    "cli",
 )  # fmt: skip
 
 

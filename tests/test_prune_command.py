@@ -13,6 +13,7 @@ from torch import nn
 
 import jali
 from jali.runs.store import RecordStore
+from jali.theorems import from_json
 from tests.test_cli import invoke
 
 PACKAGE = {
@@ -277,3 +278,20 @@ def test_analyze_prints_and_writes(project):
     wrong = jali_command("analyze", *arguments, "--plan", "none.json", cwd=project)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("jali: cannot read the plan 'none.json'")
+
+
+def test_verify_prints_a_line_per_theorem_and_writes(project):
+    arguments = ["mypkg.models:build", "--weights", "w.safetensors", "--data", "mypkg.data:calibration"]
+    done = jali_command("verify", *arguments, "--out", "verdicts.json", cwd=project)
+    assert done.returncode == 0, done.stderr
+    found = from_json((project / "verdicts.json").read_bytes())
+    assert done.stdout.splitlines() == [*map(str, found), "written: verdicts.json"]
+    assert {each.answer for each in found} >= {"fails", "premise not met"}  # no error: an answer
+    assert len(found) == 8
+    for wrong, message in (
+        (["mypkg.models:build"], "jali: give MODEL and --weights together"),
+        (["--data", "mypkg.data:calibration"], "jali: --data is for a MODEL of your own"),
+    ):
+        refused = jali_command("verify", *wrong, cwd=project)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(message)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 from jali.errors import FileError
 from jali.files import atomic_write
-from jali.plain import parse_json
+from jali.plain import numbers, parse_json, strict
 
 SCHEMA = 1
 Section = Mapping[str, Any]
@@ -68,13 +67,13 @@ class Analysis:
 
     def to_json(self) -> str:
         """Strict JSON; an infinite number is the string "inf" or "-inf"."""
-        return json.dumps(_plain({"schema": SCHEMA, **dataclasses.asdict(self)}), indent=1, allow_nan=False)
+        return json.dumps(strict({"schema": SCHEMA, **dataclasses.asdict(self)}), indent=1, allow_nan=False)
 
     @staticmethod
     def from_json(text: str) -> Analysis:
         """What ``to_json`` wrote; :class:`FileError` for anything else."""
         try:
-            body = _numbers(parse_json(text))
+            body = numbers(parse_json(text))
             if body.pop("schema") != SCHEMA:
                 raise ValueError(f"schema {SCHEMA} is wanted")
             sites = tuple(SiteAnalysis(**{**site, "notes": tuple(site["notes"])}) for site in body.pop("sites"))
@@ -105,19 +104,3 @@ def _shown(value: Any) -> str:
         head = ", ".join(_shown(each) for each in value[:6])
         return head + (f", … {_shown(value[-1])} ({len(value)})" if len(value) > 6 else "")
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, float) and math.isinf(value) else value
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _numbers(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_numbers(each) for each in value]
-    return float(value) if value in ("inf", "-inf") else value

@@ -1,0 +1,52 @@
+"""All theorems on one network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from jali.errors import DynamicsError, LimitError
+from jali.theorems.case import Case, cases
+from jali.theorems.communities import modularity_rises
+from jali.theorems.connections import pruning_efficiency, pruning_efficiency_of_layers
+from jali.theorems.information import data_processing
+from jali.theorems.modular_law import modular_law
+from jali.theorems.reducible_units import reducible_units
+from jali.theorems.stability import stability
+from jali.theorems.sublattices import sublattices_in_parallel
+from jali.theorems.verdict import Verdict
+
+BEFORE: dict[str, Callable[[Case], Verdict]] = {
+    "III.1": modular_law,
+    "III.2": reducible_units,
+    "III.3": pruning_efficiency,
+    "Corollary III.1": sublattices_in_parallel,
+}
+AFTER: dict[str, Callable[[Case], Verdict]] = {
+    "III.5": modularity_rises,
+    "III.6": data_processing,
+    "III.7": stability,
+}
+
+
+def verify(model: nn.Module | None = None, data: Any = None, *, seed: int = 0) -> tuple[Verdict, ...]:
+    """What theorems III.1 to III.7 and Corollary III.1 say about ``model``, one verdict per theorem and recurrent site.
+
+    ``model``: by default a small RNN drawn by ``seed``; it is not changed. ``data``: as for :func:`jali.prune`; without it
+    the sites step through standard normal inputs drawn by ``seed``, and ``numbers`` say so. A theorem that fails is an answer
+    and no error. Raises :class:`ModelError` and :class:`DataError`.
+    """
+    found = cases(model, data, seed)
+    before = [_asked(name, theorem, case) for name, theorem in BEFORE.items() for case in found]
+    after = [_asked(name, theorem, case) for name, theorem in AFTER.items() for case in found]
+    return (*before, pruning_efficiency_of_layers(found), *after)
+
+
+def _asked(name: str, theorem: Callable[[Case], Verdict], case: Case) -> Verdict:
+    """A network that leaves the finite numbers is no failure of the theorems that speak of its states."""
+    try:
+        return theorem(case)
+    except (DynamicsError, LimitError) as error:
+        return Verdict(name, case.site, "premise not met", " ".join(str(error).split()), {"inputs": case.source})
