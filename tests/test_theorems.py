@@ -223,6 +223,28 @@ def test_three_units_are_the_smallest_counterexample():
     assert min(p.connections for p in worst(3)) == 5
 
 
+def intersections_of(k):
+    """2^k − 2 units: the columns are the proper subsets of k rows, all of them intersections of the k largest."""
+    n = 2**k - 2
+    weights = np.zeros((n, n))
+    weights[:k] = np.arange(1, n + 1) >> np.arange(k)[:, None] & 1
+    return weights
+
+
+def test_no_multiple_of_the_bound_holds():
+    for k in (3, 5, 7):
+        found = prune(1e-3 * intersections_of(k), 0.7)
+        assert found.irreducible == k
+        assert found.left >= 2**k - 2
+    layers = nn.RNN(1, 30, num_layers=2)
+    with torch.no_grad():
+        layers.weight_hh_l0.copy_(torch.as_tensor(1e-3 * intersections_of(5)))
+        layers.weight_hh_l1.copy_(torch.as_tensor(1e-3 * intersections_of(5)))
+    answer = pruning_efficiency_of_layers(cases(layers, None, 0))
+    assert answer.answer == "fails"
+    assert "|M| = 10 of 60 units, 150 of 150 connections are left > |M|² = 100" in answer.witness
+
+
 def test_layers_count_together():
     torch.manual_seed(0)
     layers = nn.RNN(2, 3, num_layers=2)
