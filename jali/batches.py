@@ -87,7 +87,10 @@ def run(model: nn.Module, batch: Batch) -> Any:
     except Exception as error:  # the forward pass is the caller's: anything can come out of it
         shapes = [tuple(tensor.shape) for tensor in tensors_in((batch.args, dict(batch.kwargs)))]
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{type(model).__name__} cannot run on inputs of shape {shapes}: {message}") from error
+        hint = ""
+        if isinstance(error, TypeError) and batch.target is not None and len(batch.args) == 1:
+            hint = "; of a batch (a, b) the second is the target: give ((a, b), target) if the model takes both"
+        raise DataError(f"{type(model).__name__} cannot run on inputs of shape {shapes}: {message}{hint}") from error
 
 
 def device_of(model: nn.Module) -> torch.device:

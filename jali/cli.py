@@ -109,8 +109,10 @@ def prune(
     data: Annotated[str, typer.Option(help="pkg.module:callable that returns calibration data: tensor or batches.")],
     out: PrunedFolder,
     criterion: Annotated[str, typer.Option(help="Which units to keep; see `jali criteria`.")] = "lattice",
-    budget: Annotated[float | None, typer.Option(help="Fraction of the units to remove, in (0, 1).")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Remove the units scored below this, instead.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Fraction of the units to remove, in (0, 1); this or --threshold.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Remove the units scored below this.")] = None,
     multiple_of: Annotated[int, typer.Option(help="Round the widths up to a multiple of this.")] = 1,
     min_width: Annotated[int, typer.Option(help="Keep at least this many units per site.")] = 1,
     scope: Scope = "site",

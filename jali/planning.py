@@ -54,7 +54,7 @@ def plan(
     limit = planner.budget(budget)
     result = planner.decide(model, limit)
     if result.sparsity == 0.0:
-        raise BudgetError(nothing_goes(limit, result.sites))
+        raise BudgetError(nothing_goes(limit, result))
     return result
 
 
@@ -160,7 +160,16 @@ class Planner:
 
     def _plan(self, planned: Sequence[SitePlan], limit: Budget, pattern: str | None) -> Plan:
         method = self.criterion
-        return Plan(self.granularity, method.name, limit, tuple(planned), method.options, self.seed, pattern=pattern)
+        notes = self._narrowest(planned)
+        return Plan(self.granularity, method.name, limit, tuple(planned), method.options, self.seed, notes, pattern)
+
+    def _narrowest(self, planned: Sequence[SitePlan]) -> tuple[str, ...]:
+        """Where a projection may have stopped the budget: PyTorch wants it narrower than the layer."""
+        return tuple(
+            f"{site.name!r} can have no fewer units than {site.minimum}, one more than its projection gives"
+            for site, each in zip(self.sites, planned, strict=True)
+            if self.granularity == "unit" and len(each.kept) == site.minimum > 1
+        )
 
     def _scores(self, model: nn.Module, method: Criterion) -> dict[Site, Any]:
         """Site → what the criterion says of its units, or of its weights."""
@@ -190,14 +199,14 @@ def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site
     return chosen
 
 
-def nothing_goes(budget: Budget, planned: Sequence[SitePlan]) -> str:
+def nothing_goes(budget: Budget, made: Plan) -> str:
     """Why a plan by ``budget`` removes nothing, and what to change."""
-    widths = ", ".join(f"{site.name} has {site.size}" for site in planned)
+    widths = "; ".join([", ".join(f"{site.name} has {site.size}" for site in made.sites), *made.notes])
     if budget.threshold is None:
         return (
             f"sparsity {budget.sparsity} with multiple_of={budget.multiple_of} and min_width={budget.min_width} removes "
             f"nothing ({widths}); raise the sparsity or relax the widths"
         )
-    scores = [score for site in planned for score in site.scores]
+    scores = [score for site in made.sites for score in site.scores]
     spread = f"; the scores lie in [{min(scores):.4g}, {max(scores):.4g}]" if scores else ""
     return f"threshold {budget.threshold} removes nothing{spread}; choose one above the smallest score"

@@ -99,7 +99,7 @@ def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
     found = [site for path, module in model.named_modules() for site in module_sites(module, path)]
     found = [site for site in found if linear or site.recurrent]
     if not found:
-        wanted = "nn.RNN, nn.LSTM, nn.GRU, a recurrent cell" + (" or nn.Linear" if linear else "")
+        wanted = "an nn.RNN, nn.LSTM, nn.GRU" + (", recurrent cell or nn.Linear" if linear else " or recurrent cell")
         own = [
             f"{path or 'itself'!r} is a {type(m).__name__}" for path, m in model.named_modules() if _has_own_forward(m)
         ]

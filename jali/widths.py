@@ -142,6 +142,12 @@ class Widen(nn.Module):
         return f"{self.kept} -> {self.size}"
 
 
+def _check_units(state: Tensor, size: int) -> None:
+    """Choosing units would take a wider state in silence."""
+    if state.shape[-1] != size:
+        raise DataError(f"an initial state has {state.shape[-1]} units, the layer has {size}")
+
+
 class FullWidth(nn.Module):
     """A narrow recurrent layer that its surroundings may treat as the layer it replaces.
 
@@ -185,7 +191,7 @@ class FullWidth(nn.Module):
         removed units are not read. The output (…, directions · H), ``h`` and ``c`` are at full width where ``output``,
         ``h``, ``c`` ask for it, with zeros or a repair in the removed features; elsewhere they have the kept units only:
         one tensor if all layers and directions are equally wide, else a tuple with one tensor (1, B, width) for each.
-        Raises :class:`DataError` for an initial state with another number of rows.
+        Raises :class:`DataError` for an initial state with another number of rows or units.
         """
         y, state = self.inner(input, None if hx is None else self._narrow_state(hx))
         if self.output is not None:
@@ -205,6 +211,7 @@ class FullWidth(nn.Module):
             )
         parts = [state[slot : slot + 1] for slot in range(self.slots)]
         if units:
+            _check_units(state, self.hidden_size)
             parts = [part.index_select(-1, getattr(self, f"keep_{slot}")) for slot, part in enumerate(parts)]
         return tuple(parts) if self.uneven else torch.cat(parts)
 
@@ -245,10 +252,13 @@ class FullWidthCell(nn.Module):
         """One step: ``input`` (B, I) or (I,); ``hx`` is ``h``, or ``(h, c)`` of an LSTM, each (B, H) or (H,) at full width.
 
         Zeros if None; the entries of removed units are not read. Returns the new states in the same form, with zeros or a
-        repair at the removed units. Raises PyTorch's own errors for shapes that do not fit.
+        repair at the removed units. Raises :class:`DataError` for a state of another width, and PyTorch's own errors for
+        other shapes that do not fit.
         """
         narrow: Any = None
         if hx is not None:
+            for state in hx if self.lstm else (hx,):
+                _check_units(state, self.hidden_size)
             narrow = tuple(s.index_select(-1, self.keep) for s in (hx if self.lstm else (hx,)))
             narrow = narrow if self.lstm else narrow[0]
         state = self.inner(input, narrow)

@@ -56,6 +56,18 @@ def test_weight_plans_mask(model):
     assert jali.Plan.from_json(plan.to_json()).to_json() == plan.to_json()
 
 
+def test_a_projection_that_stops_the_budget_is_named():
+    model = nn.LSTM(3, 16, proj_size=8).eval()
+    made = jali.plan(model, "random", 0.75)
+    note = "'l0' can have no fewer units than 9, one more than its projection gives"
+    assert len(made.site("l0").kept) == 9
+    assert made.notes == (note,)
+    assert f"note: {note}" in str(made)
+    assert jali.plan(model, "random", 0.25).notes == ()
+    with pytest.raises(BudgetError, match=r"removes nothing .*can have no fewer units than 9"):
+        jali.plan(jali.compact(model, made), "random", 0.2)
+
+
 def test_mistakes_get_one_clear_error(model, data, tmp_path):
     with pytest.raises(CriterionError, match="lattice"):
         jali.plan(model, "latice")
@@ -67,7 +79,7 @@ def test_mistakes_get_one_clear_error(model, data, tmp_path):
         jali.prune(model, "random", 0.5, [])
     with pytest.raises(DataError, match="shape"):
         jali.prune(model, "random", 0.5, torch.randn(3, 5, 7))
-    with pytest.raises(ModelError, match="no prunable site"):
+    with pytest.raises(ModelError, match=r"no prunable site: .* nn\.GRU or recurrent cell with"):
         jali.plan(nn.Linear(3, 3), "random")
     with pytest.raises(PlanError, match="truncated"):
         jali.Plan.from_json('{"schema": 1,')

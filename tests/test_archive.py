@@ -189,6 +189,8 @@ def test_weights_of_a_tied_model_may_hold_either_name(tmp_path):
     save_file({name: tensor for name, tensor in whole.items() if name != "head.bias"}, tmp_path / FILE)
     with pytest.raises(FileError, match=r"do not fit.*head\.bias"):
         load_weights(Tied(), tmp_path / FILE)
+    with pytest.raises(FileError, match=r"^[^\n]+ …$"):  # a long list of keys is cut, and shown to be
+        load_weights(nn.LSTM(2, 2, num_layers=9), tmp_path / FILE)
 
 
 def test_low_precision_is_kept(tmp_path):

@@ -252,6 +252,18 @@ def test_data_that_does_not_fit_the_model_is_refused_with_its_shape(criterion, i
         jali.plan(net(), criterion, 0.5, [(inputs, Y)])
 
 
+def test_a_batch_of_two_inputs_is_told_from_one_with_its_target():
+    class Two(Net):
+        def forward(self, x, other):
+            return super().forward(x) + other[:, None]
+
+    with pytest.raises(DataError, match=r"missing 1 .*'other'; .*give \(\(a, b\), target\)"):
+        jali.plan(Two(), "reconstruction", 0.5, [(X, Y)])
+    assert jali.plan(Two(), "reconstruction", 0.5, [((X, Y), None)]).sparsity == 0.5
+    with pytest.raises(DataError, match=r"7$"):  # a wrong width is no question of arguments
+        jali.plan(net(), "reconstruction", 0.5, [(torch.zeros(2, 4, 7), Y)])
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

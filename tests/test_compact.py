@@ -12,7 +12,7 @@ from torch import nn
 
 import jali
 from jali.batches import tensors_in
-from jali.errors import ModelError, PlanError
+from jali.errors import DataError, ModelError, PlanError
 from jali.plans import Budget, Plan, SitePlan
 from jali.site import sites
 from jali.surgery.compact import operate
@@ -133,6 +133,32 @@ def test_cells_in_a_loop(cls):
     model, x = Loop().double(), torch.randn(4, 5, 3, dtype=torch.float64)
     plan = random_plan(model, (0.5,))
     assert largest_difference(jali.mask(model, plan)(x), jali.compact(model, plan, x)(x)) <= 1e-12
+
+
+def test_a_cell_keeps_the_width_of_its_states_and_a_note_says_so():
+    class Steps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.head = nn.LSTMCell(3, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            h, c = self.cell(x[:, 0])
+            return self.head(self.cell(x[:, 1], (h, c))[0])
+
+    model = Steps()
+    (note,) = operate(model, random_plan(model, (0.5,)), torch.randn(4, 2, 3)).notes
+    assert note == "the states of 'cell' keep their full width: it is a cell"
+
+
+@pytest.mark.parametrize("cls", [nn.GRU, nn.LSTM, nn.GRUCell, nn.LSTMCell])
+def test_an_initial_state_of_another_width_is_refused_as_by_the_layer_it_replaces(cls):
+    layer, cell = cls(3, 6), issubclass(cls, nn.RNNCellBase)
+    small = jali.compact(layer, random_plan(layer, (0.5,)), torch.randn(5, 2, 3)[0 if cell else ...])
+    for width in (5, 7):
+        state = torch.zeros(2, width) if cell else torch.zeros(1, 2, width)
+        hx = (state, state) if cls in (nn.LSTM, nn.LSTMCell) else state
+        with pytest.raises(DataError, match=f"has {width} units, the layer has 6"):
+            small(torch.randn(2, 3) if cell else torch.randn(5, 2, 3), hx)
 
 
 HEADS = {

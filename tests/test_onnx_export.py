@@ -73,6 +73,25 @@ def test_given_states_and_final_states_go_through(cls, both, tmp_path):
         assert {sizes[1] for name, sizes in done.inputs.items() if name != "input"} == {done.inputs["input"][1]}
 
 
+@pytest.mark.parametrize("padding", [2, 0])
+def test_time_stays_open_where_it_is_not_the_second_size(padding, tmp_path):
+    class Spotter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.rnn = nn.Conv1d(4, 6, 5, stride=2, padding=padding), nn.LSTM(6, 5, batch_first=True)
+
+        def forward(self, x):
+            return self.rnn(self.conv(x).transpose(1, 2))[0].mean(1)
+
+    torch.manual_seed(0)
+    model, path = Spotter().eval(), tmp_path / "m.onnx"
+    done = export_onnx(model, path, torch.randn(2, 4, 20))
+    assert [isinstance(size, str) for size in done.inputs["x"]] == [True, False, True]
+    for shape in ((1, 4, 9), (3, 4, 31)):
+        x = torch.randn(*shape)
+        np.testing.assert_allclose(outputs(path, x)[0], model(x).detach().numpy(), atol=1e-5)
+
+
 def test_every_recurrent_layer_is_one_operator_per_direction(tmp_path):
     import onnx
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     try:
         model.load_state_dict(with_missing_ties(model, tensors))
     except RuntimeError as error:
-        lines = " ".join(str(error).split())
-        raise FileError(f"the weights in {str(path)!r} do not fit {type(model).__name__}: {lines[:300]}") from None
+        lines = textwrap.shorten(str(error), 300, placeholder=" …")  # on one line, cut between words
+        raise FileError(f"the weights in {str(path)!r} do not fit {type(model).__name__}: {lines}") from None
 
 
 def _file(place: str | os.PathLike[str]) -> Path:

@@ -51,8 +51,8 @@ class OnnxExport:
 def export_onnx(model: nn.Module, path: str | os.PathLike[str], example_inputs: Any) -> OnnxExport:
     """Write ``model`` in evaluation mode as ONNX and verify the file in ONNX Runtime against PyTorch.
 
-    ``example_inputs``: what ``model`` is called with: a tensor, a tuple of arguments, or a dict. The first two sizes of
-    every input stay open (batch and time), unless the model's own code fixes or loops over them; the result says which.
+    ``example_inputs``: what ``model`` is called with: a tensor, a tuple of arguments, or a dict. The sizes of every
+    input stay open (batch, and time wherever it stands), unless the model fixes or loops over them; the result says which.
     Every recurrent layer, also bidirectional, stacked, projected, compacted, or of unequal widths, becomes single ONNX
     operators. The file is run on the example and on inputs of other sizes, and is only written if it agrees to 1e-5 of
     the largest output (or absolutely, below 1).
@@ -106,10 +106,9 @@ def _recurrent(module: nn.Module) -> bool:
 
 def _exported(model: nn.Module, batch: Batch) -> tuple[bytes, dict[str, tuple[int | str, ...]]]:
     """The ONNX file and the sizes of its inputs."""
-    dynamic = dict.fromkeys(range(2), torch.export.Dim.AUTO)
 
     def sizes(leaf: Any) -> Any:
-        return {k: dim for k, dim in dynamic.items() if k < leaf.dim()} if isinstance(leaf, Tensor) else None
+        return dict.fromkeys(range(leaf.dim()), torch.export.Dim.AUTO) if isinstance(leaf, Tensor) else None
 
     open_sizes = batch.map_inputs(sizes)
     shapes = {**dict(zip(_names(model, batch), open_sizes.args, strict=False)), **open_sizes.kwargs}

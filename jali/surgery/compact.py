@@ -106,7 +106,8 @@ def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = No
             f"{path}.inner".lstrip(".") if isinstance(new, FullWidth | FullWidthCell | FullWidthLinear) else path
         )
         compacted = _replaced(compacted, model, path, new)
-    notes = [*_notes(flow, pruned, why), *_proved_for(model, batch, inputs), *_dropped_hooks(model, inner)]
+    cells = [path for path in inner if isinstance(compacted.get_submodule(path), FullWidthCell)]
+    notes = [*_notes(flow, pruned, why, cells), *_proved_for(model, batch, inputs), *_dropped_hooks(model, inner)]
     notes += _plain_classes(model, inner)
     return Surgery(model, compacted, plan, flow, keep, inputs, inner, tuple(notes))
 
@@ -175,16 +176,17 @@ def _replaced(compacted: nn.Module, model: nn.Module, path: str, new: nn.Module)
     return compacted
 
 
-def _notes(flow: Flow, pruned: Sequence[Any], why: str | None) -> list[str]:
+def _notes(flow: Flow, pruned: Sequence[Any], why: str | None, cells: Sequence[str]) -> list[str]:
     if why or flow.reason:
         return [f"every pruned layer keeps its outer width: {why or flow.reason}"]
     names = {"output": "the output", "h": "the final state h", "c": "the final state c"}
     modules = {site.module for site in pruned}
-    return [
+    escapes = [
         f"{names[port.what]} of {port.module!r} keeps its full width: {reason}"
         for port, reason in flow.escapes.items()
         if port.module in modules
     ]
+    return escapes + [f"the states of {path!r} keep their full width: it is a cell" for path in cells]
 
 
 def _proved_for(model: nn.Module, batch: Batch | None, shrunk: Mapping[str, Any]) -> list[str]:

@@ -84,7 +84,7 @@ class Pruner:
         """What would fail in the middle of the training fails before it, and before anything has changed."""
         made = self._planner.decide(self._model, self._budget)
         if made.sparsity == 0.0 and self._budget.threshold is None:
-            raise BudgetError(nothing_goes(self._budget, made.sites))
+            raise BudgetError(nothing_goes(self._budget, made))
 
     def _check(self, optimizer: Any) -> None:
         schedule, name = self._schedule, type(self._schedule).__name__
