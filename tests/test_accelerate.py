@@ -59,6 +59,38 @@ def test_patterns_are_exact_at_widths_that_no_vector_divides(cls, batch, hidden,
         agree(jali.accelerate(masked, x, engine=engine)(x), masked(x))
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(("layers", "both"), [(1, False), (3, True)])
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])
+def test_calls_that_repeat_give_the_same_again(cls, layers, both, batch_first):
+    """From the second call of one shape on, nothing is looked at again but what can change."""
+    torch.manual_seed(0)
+    layer = cls(5, 9, num_layers=layers, bidirectional=both, batch_first=batch_first).eval()
+    xs = [torch.randn(*shape, 5) for shape in ((1, 7), (7, 1), (3, 4), (1, 1))]
+    fast = jali.accelerate(layer, xs[0], engine="kernels")
+    for _ in range(3):
+        for x in xs:
+            agree(fast(x), layer(x))
+    x = xs[2]
+    agree(fast(x.double().float().transpose(0, 1).contiguous().transpose(0, 1)), layer(x))  # other strides
+    h = torch.randn(layers * (1 + both), x.shape[0 if batch_first else 1], 9)
+    state = (h, 2 * h) if cls is nn.LSTM else h
+    agree(fast(x, state), layer(x, state))
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(0.5)  # the fast layer's own weights are a copy
+        fast.weight_hh_l0.mul_(0.5)
+    agree(fast(x), layer(x))
+    with pytest.raises(ModelError, match="cannot train"):
+        fast.train()(x)
+
+
+def test_many_shapes_are_not_remembered_for_ever():
+    fast = jali.accelerate(nn.GRU(2, 3).eval(), torch.randn(1, 1, 2), engine="kernels")
+    for steps in range(1, 150):
+        fast(torch.randn(steps, 1, 2))
+    assert len(fast.__dict__["_packed"]) < 80
+
+
 def half(model):
     planned = [
         SitePlan(s.name, s.kind, s.size, tuple(range(0, s.size, 2 + k % 2)), (0.0,) * s.size)

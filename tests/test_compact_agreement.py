@@ -208,3 +208,13 @@ def test_a_hook_that_cannot_move_along_is_named_as_the_cause():
     model.rnn.register_forward_hook(lambda module, args, output: (output[0] + 1, output[1]))
     with pytest.raises(ModelError, match="the forward hooks of 'rnn' are not on its replacement"):
         jali.compact(model, plan, x)
+
+
+def test_a_packed_sequence_and_its_state_are_not_resized_apart():
+    """PyTorch takes a state of more rows than the packed sequence has; a cut layer does not."""
+    torch.manual_seed(0)
+    layer = nn.LSTM(1, 3).eval()
+    x = torch.nn.utils.rnn.pack_padded_sequence(torch.randn(1, 1, 1), [1])
+    args = (x, (torch.randn(1, 1, 3), torch.randn(1, 1, 3)))
+    small = jali.compact(layer, random_plan(layer, (0.4,)), args)
+    assert torch.isfinite(small(*args)[0].data).all()

@@ -80,15 +80,16 @@ class Direction:
         """One call of the kernels for every thread; a packed sequence stays in one."""
         threads = 1 if offsets is not None or batch < 2 * AT_LEAST else min(torch.get_num_threads(), batch // AT_LEAST)
         if threads == 1:
-            self._call(x, out, h, c, steps, batch, 0 if offsets is None else offsets.ctypes.data)
+            self.call(x, out, h, c, steps, batch, 0 if offsets is None else offsets.ctypes.data)
             return
         parts = [
             (x.at(row=a), out.at(row=a), h + a * self._row, c and c + a * self._row, steps, b - a, 0)
             for a, b in _parts(batch, threads)
         ]
-        list(_threads(threads).map(lambda part: self._call(*part), parts))
+        list(_threads(threads).map(lambda part: self.call(*part), parts))
 
-    def _call(self, x: Rows, out: Rows, h: int, c: int, steps: int, batch: int, offsets: int) -> None:
+    def call(self, x: Rows, out: Rows, h: int, c: int, steps: int, batch: int, offsets: int) -> None:
+        """One call of the kernels, on one thread; ``offsets``: the address of those of :meth:`run`, or 0."""
         work = self._workspace(batch)
         self._entry(self._width, self._address, work.address, *x, *out, h, c, steps, batch, offsets, self.reverse)
         self._spare.append(work)

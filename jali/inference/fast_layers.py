@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from jali.errors import DataError, ModelError
+from jali.inference.repeated import Call, repeated_call
 from jali.inference.rows import Rows
 from jali.site import kind_of
 from jali.view import layer_views
@@ -118,6 +119,10 @@ class FastLayers:
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """As the PyTorch layer's, without gradients; :class:`ModelError` in training mode, :class:`DataError` for bad shapes."""
+        if hx is None and type(input) is Tensor:
+            known = self._known(input)
+            if known is not None:
+                return known(input)
         module = cast(nn.RNNBase, self)
         if module.training:
             raise ModelError(
@@ -133,7 +138,27 @@ class FastLayers:
         rows = self.packed(choice.engine, choice.batch)
         if isinstance(input, PackedSequence):
             return _run_packed(module, rows, input, hx)
+        if choice.engine == "kernels" and input.dim() == 3:
+            self._know(rows, input.shape)
         return _run(module, rows, input, hx)
+
+    def _know(self, rows: list[list[Any]], shape: torch.Size) -> None:
+        """Remembers how inputs of this shape are run, from the next time on."""
+        kept = self.__dict__["_packed"]
+        if len(kept) > SHAPES:
+            for old in [key for key in kept if isinstance(key, torch.Size)]:
+                del kept[old]
+        kept[shape] = repeated_call(cast(nn.RNNBase, self), rows, shape)
+
+    def _known(self, x: Tensor) -> Call | None:
+        """What runs x, if all is as it was when its shape was first seen and one thread is enough; else None."""
+        kept = self.__dict__.get("_packed", _NOTHING)
+        call: Call | None = kept.get(x.shape)
+        if call is None or self.training or x.dtype is not torch.float32 or not x.is_cpu or not x.is_contiguous():  # type: ignore[attr-defined]
+            return None
+        if kept["state"] != [(w.data_ptr(), w._version) for w in self._flat_weights]:  # type: ignore[attr-defined]
+            return None
+        return call if x.shape[0] < MANY > x.shape[1] or torch.get_num_threads() == 1 else None
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: x (I,) or (B, I) → the last layer's output (H,) or (B, H), and the next state.
@@ -192,6 +217,8 @@ class FastLSTM(FastLayers, nn.LSTM):
 
 FAST: dict[str | None, type[nn.RNNBase]] = {"RNN": FastRNN, "GRU": FastGRU, "LSTM": FastLSTM}
 PLAIN: dict[type, type[nn.RNNBase]] = {FastRNN: nn.RNN, FastGRU: nn.GRU, FastLSTM: nn.LSTM}
+SHAPES, MANY = 64, 8  # shapes of inputs that are remembered; sequences from which on threads share them
+_NOTHING: dict[Any, Any] = {}
 _LOCK = threading.Lock()  # packing and the first compilation are done once
 
 

@@ -50,8 +50,11 @@ def _resized_difference(state: Tensor, masked: nn.Module, compacted: nn.Module, 
 def _resized(batch: Batch) -> Iterator[Batch]:
     """``batch`` with two (or three, where it has two) entries along what may be its axes of sequences and steps.
 
-    Axes of one size change together: an input has as many sequences as its initial state.
+    Axes of one size change together: an input has as many sequences as its initial state. A packed sequence has its sizes
+    inside, and PyTorch does not notice a state that does not fit it: then nothing is changed.
     """
+    if any(isinstance(value, PackedSequence) for value in (*batch.args, *batch.kwargs.values())):
+        return
     shapes = [tuple(leaf.shape[:2]) for leaf in tensors_in((batch.args, dict(batch.kwargs)))]
     for size in sorted({n for shape in shapes for n in shape if n}):
         yield batch.map_inputs(partial(_with_size, size, (0, 1)))
