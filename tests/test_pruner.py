@@ -426,7 +426,8 @@ def _rank(rank, folder):
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this build of torch has no torch.distributed")
 def test_every_process_of_a_distributed_training_has_the_same_masks(tmp_path):
-    torch.multiprocessing.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    # Not forked: what threads of the tests before hold would be held for ever in the children.
+    torch.multiprocessing.start_processes(_rank, (str(tmp_path),), nprocs=2, start_method="spawn")
     (one, first), (two, second) = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert one == two
     assert Plan.from_json(one).sites[0].name == "rnn.l0"
