@@ -31,7 +31,7 @@ def environment(*packages: str) -> dict[str, Any]:
     """What a number depends on: versions, commit, processor count."""
     return {
         "git": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain")),
+        "git_dirty": bool(_git("status", "--porcelain", "--", ".", ":!benchmarks/results")),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
         "machine": platform.machine(),

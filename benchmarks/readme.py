@@ -11,12 +11,19 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.import_time import LIMIT
-from jali.report.tables import Cell, Table, markdown
+from jali.report.tables import Cell, Table, markdown, percent
 from jali.runs.store import RecordStore
 from jali.studies.base import find_study
 
 README = ROOT / "README.md"
 MATHS = ROOT / "benchmarks" / "results" / "maths.json"
+INFERENCE = ROOT / "benchmarks" / "results" / "inference.json"
+DENSE = ("torch", "onnxruntime", "openvino")
+SIZES = ((512, 1), (512, 8), (512, 64), (256, 1), (128, 1))  # hidden, batch
+PRUNED = (  # family, sparsity
+    ("weight", 0.9), ("gate-aligned", 0.9), ("block:16x1", 0.9), ("n:m", 0.9), ("block-diagonal", 0.9),
+    ("unit", 0.5), ("unit", 0.75),
+)  # fmt: skip
 STUDIES = ("fold-mnist",)
 
 
@@ -28,7 +35,7 @@ def tables() -> list[Table]:
         for table in find_study(name).summary(RecordStore(ROOT / "docs" / "results" / name).records())
     ]
     content = json.loads(MATHS.read_text(encoding="utf-8"))
-    return [*found, speeds(content), contracts(content)]
+    return [*found, speeds(content), contracts(content), inference(json.loads(INFERENCE.read_text(encoding="utf-8")))]
 
 
 def speeds(content: dict[str, Any]) -> Table:
@@ -47,6 +54,40 @@ def speeds(content: dict[str, Any]) -> Table:
         f"result. {_where(content)}"
     )
     return Table("Order and lattice algorithms", ("task", "peer", "jali (ms)", "peer (ms)", "faster"), rows, caption)
+
+
+def inference(content: dict[str, Any]) -> Table:
+    """Pruned layers on one thread beside the fastest dense peer of the same size."""
+    measured = {
+        (row["hidden"], row["batch"], row["family"], row["sparsity"]): row
+        for row in content["rows"]
+        if row["threads"] == 1
+    }
+    rows: list[tuple[Cell, ...]] = []
+    for family, sparsity in PRUNED:
+        cells = [measured[hidden, batch, family, sparsity] for hidden, batch in SIZES]
+        name = "units (compacted)" if family == "unit" else cells[0]["pattern"]
+        rows.append((name, percent(sparsity), *(_beside(row) for row in cells)))
+    worst = max(row["jali"]["error"] for row in content["rows"])
+    best = [_fastest(measured[hidden, batch, "weight", 0.9]) for hidden, batch in SIZES]
+    peers = "; ".join(f"H={h} B={b}: {name} {1e6 * s:,.0f} µs" for (h, b), (name, s) in zip(SIZES, best, strict=True))
+    caption = (
+        f"One LSTM layer, as many inputs as units, {content['steps']} steps, one thread: median µs of jali.accelerate and how "
+        "many times as fast that is as the fastest of PyTorch, ONNX Runtime and OpenVINO on the dense layer in float32, "
+        f"interleaved in one run ({peers}). Largest difference from PyTorch in {len(content['rows'])} cases: {worst:.0e}. "
+        f"{_where(content)}"
+    )
+    header = ("weights kept", "removed", *(f"H={hidden} B={batch}" for hidden, batch in SIZES))
+    return Table("One layer, pruned and accelerated", header, tuple(rows), caption)
+
+
+def _fastest(row: dict[str, Any]) -> tuple[str, float]:
+    return min(((name, row["peers"][name]["median"]) for name in DENSE), key=lambda pair: pair[1])
+
+
+def _beside(row: dict[str, Any]) -> str:
+    seconds = row["jali"]["median"]
+    return f"{1e6 * seconds:,.0f} ({_fastest(row)[1] / seconds:.1f}×)"
 
 
 def contracts(content: dict[str, Any]) -> Table:
@@ -88,7 +129,7 @@ def replaced(text: str) -> str:
     """The text with every table in place of that of its title; ValueError where there is none."""
     for table in tables():
         # Title, rows and caption: three paragraphs.
-        pattern = re.compile(re.escape(f"**{table.title}**\n\n|") + r".*?\n\n[^\n]*\n", re.DOTALL)
+        pattern = re.compile(re.escape(f"**{table.title}**\n\n") + r"(\|[^\n]*\n)+\n[^\n]+\n")
         new = markdown(table)
         text, count = pattern.subn(lambda match, new=new: new, text)
         if count != 1:
