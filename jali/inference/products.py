@@ -137,14 +137,14 @@ class _Sums:
         return _totals(self.builder, self._slots, self.rows * self.gates)
 
 
-def _group_codegen(width: Any, step: Any) -> Any:
-    """Code for one group: the sums of all steps, for each of ``count`` rows, added to the rows' gate sums.
+def _group_codegen(width: Any, single: bool, step: Any) -> Any:
+    """Code for one group: the sums of all steps, for each of ``count`` rows or a ``single`` one, added to the rows' gate sums.
 
     The group's weights are read from memory for the first rows and are in the cache for the others.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _, begin, end, index, select, values, count, sources, z, row_bytes, targets, scattered, gate_bytes = args
+        begin, end, index, select, values, count, sources, z, row_bytes, targets, scattered, gate_bytes = args[2:]
 
         def some_rows(first: Any, rows: int) -> None:
             of_row = [builder.add(first, _const(r)) for r in range(rows)]
@@ -164,7 +164,10 @@ def _group_codegen(width: Any, step: Any) -> Any:
             ]
             _add_totals(builder, sums.totals(), starts, targets, scattered)
 
-        _by_rows(builder, count, [rows for rows in _ROWS if rows * width.gates <= 16], some_rows)
+        if single:
+            some_rows(_const(0), 1)
+        else:
+            _by_rows(builder, count, [rows for rows in _ROWS if rows * width.gates <= 16], some_rows)
         return context.get_dummy_value()
 
     return codegen
@@ -184,10 +187,12 @@ def _add_totals(builder: Any, totals: list[Any], starts: list[Any], targets: Any
 
 @operation
 def _tile_group(
-    typingctx: Any, width: Any, begin: Any, end: Any, index: Any, select: Any, values: Any, count: Any, sources: Any,
-    z: Any, row_bytes: Any, targets: Any, scattered: Any, gate_bytes: Any,
+    typingctx: Any, width: Any, single: Any, begin: Any, end: Any, index: Any, select: Any, values: Any, count: Any,
+    sources: Any, z: Any, row_bytes: Any, targets: Any, scattered: Any, gate_bytes: Any,
 ) -> Any:  # fmt: skip
     """One group of ``tiles``: per step a column's input, times W weights for each gate."""
+    if not isinstance(single, types.BooleanLiteral):
+        return None
     lanes, gates = width.lanes, width.gates
 
     def step(builder: Any, k: Any, copy: int, sums: _Sums, bases: Any, index: Any, select: Any, values: Any) -> None:
@@ -199,15 +204,17 @@ def _tile_group(
             for g in range(gates):
                 sums.add(copy, 0, r, g, weights[g], value)
 
-    return types.void(width, *[types.int64] * 12), _group_codegen(width, step)
+    return types.void(width, single, *[types.int64] * 12), _group_codegen(width, single.literal_value, step)
 
 
 @operation
 def _lane_group(
-    typingctx: Any, width: Any, begin: Any, end: Any, index: Any, select: Any, values: Any, count: Any, sources: Any,
-    z: Any, row_bytes: Any, targets: Any, scattered: Any, gate_bytes: Any,
+    typingctx: Any, width: Any, single: Any, begin: Any, end: Any, index: Any, select: Any, values: Any, count: Any,
+    sources: Any, z: Any, row_bytes: Any, targets: Any, scattered: Any, gate_bytes: Any,
 ) -> Any:  # fmt: skip
     """One group of ``lanes`` or ``aligned``: per step and turn each lane's own input, times a weight for each gate."""
+    if not isinstance(single, types.BooleanLiteral):
+        return None
     lanes, gates, turns = width.lanes, width.gates, width.turns
 
     def step(builder: Any, k: Any, copy: int, sums: _Sums, bases: Any, index: Any, select: Any, values: Any) -> None:
@@ -229,7 +236,7 @@ def _lane_group(
                 for g in range(gates):
                     sums.add(copy, turn, r, g, weights[g], inputs)
 
-    return types.void(width, *[types.int64] * 12), _group_codegen(width, step)
+    return types.void(width, single, *[types.int64] * 12), _group_codegen(width, single.literal_value, step)
 
 
 @operation
@@ -280,7 +287,10 @@ def tiles(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) 
     targets, gate = load_int(m + _TARGETS), load_int(m + _GATE_BYTES)
     for g in range(load_int(m + _GROUPS)):
         begin, end, target = load_int(starts + 8 * g), load_int(starts + 8 * g + 8), targets + 8 * g
-        _tile_group(width, begin, end, index, 0, values, count, sources, z, row_bytes, target, 0, gate)
+        if count == 1:
+            _tile_group(width, True, begin, end, index, 0, values, 1, sources, z, row_bytes, target, 0, gate)
+        else:
+            _tile_group(width, False, begin, end, index, 0, values, count, sources, z, row_bytes, target, 0, gate)
 
 
 def lanes(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) -> None:
@@ -291,4 +301,11 @@ def lanes(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) 
     each = 8 * width_of(width) if scattered != 0 else 8
     for g in range(load_int(m + _GROUPS)):
         begin, end, target = load_int(starts + 8 * g), load_int(starts + 8 * g + 8), targets + each * g
-        _lane_group(width, begin, end, index, select, values, count, sources, z, row_bytes, target, scattered, gate)
+        if count == 1:
+            _lane_group(
+                width, True, begin, end, index, select, values, 1, sources, z, row_bytes, target, scattered, gate
+            )
+        else:
+            _lane_group(
+                width, False, begin, end, index, select, values, count, sources, z, row_bytes, target, scattered, gate
+            )
