@@ -127,9 +127,9 @@ def cost(packed: Packed, batch: int = 1) -> float:
     choice = {16: 1.0, 8: 2.0, 4: 5.0}[packed.width]
     per_step = {
         "tiles": 0.8 * gates + (0.1 + 0.5 * gates) * batch,
-        "lanes": 0.5 + turns * (1.0 + (0.8 * choice + 0.6) * batch),
-        "aligned": 0.5 + turns * (0.5 + 0.5 * gates + (choice + 0.5 * gates) * batch),
-        "rows": 5.5 * -(-batch // packed.width),
+        "lanes": 0.5 + 0.6 * turns + (0.7 + turns * (0.6 * choice + 0.5)) * batch,
+        "aligned": 0.5 * gates + (0.7 + turns * (0.6 * choice + 0.8 * gates)) * batch,
+        "rows": 6.0 * -(-batch // packed.width),
     }
     return packed.steps * per_step[packed.format]
 
