@@ -116,7 +116,14 @@ def test_the_global_lattice_holds_the_order_of_all_units(network):
     leq = reflexive_transitive_closure(relation)
     assert np.array_equal(found.lattice.leq[np.ix_(found.element, found.element)], leq)
     assert found.layer.tolist() == [k for k, block in enumerate(network[0]) for _ in block]
+    first = np.concatenate(([0], np.cumsum([len(block) for block in network[0]])))
+    for layer in range(len(network[1])):
+        low, high = slice(*first[layer : layer + 2]), slice(*first[layer + 1 : layer + 3])
+        assert np.array_equal(relation[low, high], network[1][layer])
+        assert np.array_equal(relation[high, low], network[2][layer])
     stepped = global_lattice(*network, poset="unfolding", limit=2**14)
+    later = stepped.completion.embedding[len(relation) :]
+    assert np.array_equal(stepped.lattice.leq[np.ix_(stepped.element, later)], relation)
     assert len(set(stepped.element.tolist())) == len(relation)  # (unit, 0) are an antichain, whatever the cycles
 
 
