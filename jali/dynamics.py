@@ -40,6 +40,11 @@ class Recurrence:
             raise ModelError(
                 f"site {self.view.site.name!r} is a {self.view.site.kind} and has no state; choose a recurrent site"
             )
+        if self.view.site.kind not in ("RNN", "GRU", "LSTM"):
+            raise ModelError(
+                f"site {self.view.site.name!r} is a {self.view.site.kind}, whose Jacobian has no closed form here; choose "
+                "a site of nn.RNN, nn.GRU or nn.LSTM"
+            )
         if self.nonlinearity not in ("tanh", "relu"):
             raise ModelError(f"nonlinearity {self.nonlinearity!r} is neither 'tanh' nor 'relu'")
         # [gate, from, to]: Jacobians are built transposed, which is the Fortran order that LAPACK works in.

@@ -114,7 +114,12 @@ class _Site:
 
     def on_data(self) -> None:
         if not self.runs:
-            why = "a cell is called step by step" if self.site.cell else "it was never run on the data"
+            why = (
+                "it was never run on the data"
+                if self.site.kind in ("RNN", "GRU", "LSTM")
+                else "its step is not known here"
+            )
+            why = "a cell is called step by step" if self.site.cell else why
             self.notes.append(f"dynamics and information were not measured: {why}")
             return
         self.sections["dynamics"] = self._dynamics()

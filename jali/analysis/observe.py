@@ -44,8 +44,9 @@ class Run:
 
 
 def observe(model: nn.Module, items: Sequence[Batch], sites: Sequence[Site]) -> dict[str, list[Run]]:
-    """Site name → its runs, for the sites of recurrent layers; a cell, which is called step by step, has none."""
+    """Site name → its runs, for the sites of PyTorch's recurrent layers; cells and wired layers have none."""
     paths = list(dict.fromkeys(site.module for site in sites if not site.cell))
+    paths = [path for path in paths if isinstance(model.get_submodule(path), nn.RNNBase)]
     runs: dict[str, list[Run]] = {site.name: [] for site in sites}
     for path, calls in inputs_of(model, paths, items).items():
         module = model.get_submodule(path)
