@@ -66,9 +66,9 @@ class Site:
 
 
 def kind_of(module: nn.Module) -> str | None:
-    """The kind (of :data:`GATES`) of a module that jali can prune, else None (also for subclasses with their own forward)."""
+    """The kind (of :data:`GATES`) of a module that jali can prune, else None (also for subclasses with their own forward or equations)."""
     if isinstance(module, WiredLayers):
-        return module.KIND if type(module).forward is WiredLayers.forward else None
+        return module.KIND if module.is_known() else None
     for cls, kind in (*LAYERS.items(), *CELLS.items(), (nn.Linear, "Linear")):
         if isinstance(module, cls) and type(module).forward is cls.forward:  # type: ignore[attr-defined]
             return kind

@@ -289,6 +289,12 @@ class FullWidthWired(nn.Module):
         self.h = Widen(every, sum(sizes)) if h else None
         self.train(inner.training)
 
+    def kept(self) -> list[np.ndarray]:
+        """The kept units of each layer."""
+        every, first = self.keep.cpu().numpy(), np.cumsum(self.sizes)
+        parts = np.split(every, np.searchsorted(every, first[:-1]))
+        return [part - start for part, start in zip(parts, (0, *first[:-1]), strict=True)]
+
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As :meth:`jali.wired.WiredLayers.forward`; ``hx`` (B, ΣH) at full width, of which removed units are not read."""
         if hx is not None and hx.shape[-1] != sum(self.sizes):

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from jali.errors import DataError, DynamicsError, ModelError
 
 
+_APPEARANCE = {"extra_repr", "remedy", "reset_parameters"}  # methods that no output depends on
+
+
 @dataclass(frozen=True)
 class Wire:
     """The units of layer ``source`` are what columns ``first`` … ``first + H_source`` of a weight of ``reader`` read.
@@ -58,6 +61,14 @@ class WiredLayers(nn.Module):
             if self.TERMS:
                 self._add(f"terms_l{layer}", self.TERMS, size)
         self.reset_parameters()
+
+    @classmethod
+    def is_known(cls) -> bool:
+        """Whether the equations are those of the class that names the kind: a subclass may add to them, not change them."""
+        owner = next(c for c in cls.__mro__ if "KIND" in vars(c))
+        known = (c for c in owner.__mro__ if issubclass(c, WiredLayers))
+        equations = {name for c in known for name in vars(c) if not name.startswith("__")} - _APPEARANCE
+        return not any(equations & vars(c).keys() for c in cls.__mro__[: cls.__mro__.index(owner)])
 
     def _add(self, name: str, *shape: int) -> None:
         self.register_parameter(name, nn.Parameter(torch.empty(*shape)))
@@ -103,7 +114,7 @@ class WiredLayers(nn.Module):
         if not isinstance(x, Tensor) or x.dim() != 3 or x.shape[1] == 0 or x.shape[2] != self.input_size:
             have = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise DataError(f"the input is {have}; a {type(self).__name__} takes (B, T, {self.input_size}) with T >= 1")
-        wanted = (len(x), sum(self.sizes))
+        wanted = (x.shape[0], sum(self.sizes))  # len() would fix an exported model to the example's sequences
         if hx is not None and tuple(hx.shape) != wanted:
             raise DataError(f"the initial state is {tuple(hx.shape)}; {wanted} is wanted")
         seen, states = self.steps(x, x.new_zeros(wanted) if hx is None else hx)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from functools import cache
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from jali.errors import DynamicsError, ModelError
+from jali.plain import is_finite
 from jali.wired import Wire, WiredLayers
 
 _REACH = 20.0  # tanh' is below 2e-17 beyond, and s³ tanh' integrates to less than 1e-12 there
@@ -19,6 +20,12 @@ _REACH = 20.0  # tanh' is below 2e-17 beyond, and s³ tanh' integrates to less t
 @cache
 def _gauss() -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(64)
+
+
+def _length(step: float) -> float:
+    if not (is_finite(step) and step > 0):
+        raise ModelError(f"step {step!r} is not a positive length of time; 0.1 is a tenth of a unit's time constant")
+    return float(step)
 
 
 class CohenGrossberg(WiredLayers):
@@ -31,7 +38,8 @@ class CohenGrossberg(WiredLayers):
 
     One step of length ``step`` is exponential Euler with the coefficients held: with r(x) = β(x)/x ≥ γ > 0 and
     e = exp(−α r step), ``x' = e x + (1 − e) drive / r``. A mean of x and drive/r, it is stable at every step and stays in
-    |x| ≤ max(|x₀|, sup |drive| / γ). Whether the energy falls in every step is a stronger wish: see :meth:`step_limit`.
+    |x| ≤ max(|x₀|, sup |drive| / γ). Whether the energy falls in every step is a stronger wish: see
+    :meth:`step_limit`; how near it is to the differential equation, another: :meth:`check_step`.
     Raises :class:`ModelError` for a step that is not positive and finite.
     """
 
@@ -42,12 +50,17 @@ class CohenGrossberg(WiredLayers):
     terms_l0: Tensor
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, step: float = 0.1) -> None:
-        if not (math.isfinite(step) and step > 0):
-            raise ModelError(
-                f"step {step!r} is not a positive length of time; 0.1 is a tenth of a unit's time constant"
-            )
-        self.hidden_size, self.step = hidden_size, float(step)
+        self.hidden_size, self._step = hidden_size, _length(step)
         super().__init__(input_size, (hidden_size,), bias)
+
+    @property
+    def step(self) -> float:
+        """How much time one input lasts. Raises :class:`ModelError` when it is set to what is not positive and finite."""
+        return self._step
+
+    @step.setter
+    def step(self, value: float) -> None:
+        self._step = _length(value)
 
     def reset_parameters(self) -> None:
         """Weights as in PyTorch's layers; a = γ = 1 and s = κ = 0.01: near the linear decay, with a gradient away from it."""
@@ -84,6 +97,26 @@ class CohenGrossberg(WiredLayers):
     def decay_rate(self, state: Tensor) -> Tensor:
         """r(x) = β(x) / x = γ + κ x² of each unit, (…, H)."""
         return self.terms_l0[1].exp() + (self.terms_l0[3] * state) ** 2
+
+    @torch.no_grad()
+    def check_step(self, x: Tensor, hx: Tensor | None = None, *, tolerance: float = 0.01) -> float:
+        """How far the activations tanh(x) are from those of the differential equation, at most, on ``x`` (B, T, I).
+
+        Every input is held for :attr:`step`; ``hx`` (B, H): the first potentials, or zero. The answer is Richardson's
+        estimate for a method of first order: twice the largest difference to the run of half the step (E. Hairer,
+        S. P. Nørsett, G. Wanner, *Solving Ordinary Differential Equations I*, sec. II.4). Raises :class:`DynamicsError`
+        above ``tolerance``, with a step that would do.
+        """
+        half = copy.copy(self)
+        half.step = self.step / 2
+        whole, finer = self.trajectory(x, hx)[0], half.trajectory(x.repeat_interleave(2, dim=1), hx)[0][:, ::2]
+        error = 2 * float((whole - finer).abs().max())
+        if not error <= tolerance:
+            raise DynamicsError(
+                f"with a step of {self.step:.4g} the activations are off by about {error:.2g}, over {tolerance:g}; a step of "
+                f"about {self.step * tolerance / error / 2:.2g} would do, with each input held for more of them"
+            )
+        return error
 
     def remedy(self) -> str:
         return super().remedy() + f" (the step of {self.step} is stable for every finite drive)"
