@@ -142,7 +142,11 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path_factory, data, core, what,
     x = torch.randn(3, 5, 2, dtype=dtype)
     inputs = (x, torch.randn(3, sum(core.sizes), dtype=dtype)) if states else (x,)
     small = jali.compact(model, data.draw(plans(model)), inputs)
-    for each, given_inputs in ((model, inputs), (small, inputs), (core, (torch.randn(2, 3, core.input_size).to(dtype),))):
+    for each, given_inputs in (
+        (model, inputs),
+        (small, inputs),
+        (core, (torch.randn(2, 3, core.input_size).to(dtype),)),
+    ):
         folder = tmp_path_factory.mktemp("saved")
         assert jali.save(each, folder, example_inputs=given_inputs)
         loaded = jali.load(folder)

@@ -105,8 +105,10 @@ class CohenGrossberg(WiredLayers):
         Every input is held for :attr:`step`; ``hx`` (B, H): the first potentials, or zero. The answer is Richardson's
         estimate for a method of first order: twice the largest difference to the run of half the step (E. Hairer,
         S. P. Nørsett, G. Wanner, *Solving Ordinary Differential Equations I*, sec. II.4). Raises :class:`DynamicsError`
-        above ``tolerance``, with a step that would do.
+        above ``tolerance`` > 0, with a step that would do.
         """
+        if not tolerance > 0:
+            raise DynamicsError(f"a tolerance of {tolerance} can never be met; give one above 0, e.g. 0.01")
         half = copy.copy(self)
         half.step = self.step / 2
         whole, finer = self.trajectory(x, hx)[0], half.trajectory(x.repeat_interleave(2, dim=1), hx)[0][:, ::2]
