@@ -66,7 +66,7 @@ class Site:
 
 
 def kind_of(module: nn.Module) -> str | None:
-    """The kind (of :data:`GATES`) of a module that jali can prune, else None (also for subclasses with their own forward or equations)."""
+    """The kind (of :data:`GATES`) of a module that jali can prune, else None, as for one whose class has its own forward."""
     if isinstance(module, WiredLayers):
         return module.KIND if module.is_known() else None
     for cls, kind in (*LAYERS.items(), *CELLS.items(), (nn.Linear, "Linear")):

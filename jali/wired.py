@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from jali.errors import DataError, DynamicsError, ModelError
 
-
 _APPEARANCE = {"extra_repr", "remedy", "reset_parameters"}  # methods that no output depends on
 
 

@@ -18,8 +18,10 @@ from jali.contraction import contraction_bound, sampled_norm
 from jali.coupled import coupled
 from jali.dynamics import Recurrence, decay_terms, recurrence_of, site_spectrum
 from jali.errors import DynamicsError, ModelError
+from jali.maths.feedback import feedback_operator, layer_lattice, operator_preserves
 from jali.models import CohenGrossberg, TopDownRNN
 from jali.site import sites
+from jali.theorems.feedback import feedbacks, preserved
 from jali.view import read
 from tests.test_models import networks
 
@@ -165,6 +167,24 @@ def test_no_jacobian_stretches_more_than_the_bound(seed, scale, step, linear, st
     assert np.isinf(anything) != linear  # the slope of a linear decay knows no state
 
 
+@given(
+    st.tuples(*[st.floats(-1.0, 1.0)] * 2, *[st.sampled_from([0.0, 0.3, 1.0, 2.5])] * 2),
+    st.sampled_from([0.1, 1.0, 10.0, 50.0]),
+    st.sampled_from([0.0, 1.0, 30.0]),
+    st.sampled_from([0.5, 2.0, 10.0]),
+)
+@settings(max_examples=80, deadline=None)
+def test_the_bound_holds_at_every_state_of_a_unit_alone(terms, step, drive, most):
+    core = CohenGrossberg(1, 1, bias=False, step=step).double()
+    with torch.no_grad():
+        core.terms_l0.copy_(torch.tensor(terms, dtype=torch.float64)[:, None])
+        core.weight_hh_l0.zero_()
+        core.weight_ih_l0.fill_(drive)
+    own, states = recurrence_of(core, sites(core)[0]), np.linspace(-most, most, 401)[:, None]
+    moved = np.abs(own.jacobian(np.ones((401, 1)), states)).max()
+    assert moved <= contraction_bound(own, (np.ones(1), np.ones(1)), states) * (1 + 1e-12)
+
+
 def test_the_bound_is_reached_without_recurrence_and_near_the_origin():
     core = cohen_grossberg(1, step=0.4)
     with torch.no_grad():
@@ -259,6 +279,34 @@ def test_verify_answers_for_them():
     several = jali.verify(TopDownRNN(2, (5, 4)), torch.randn(20, 6, 2))
     assert {each.site for each in several if each.theorem == "III.7"} == {"l0", "l1"}
     assert all(each.numbers["inputs"] == "data" for each in several if each.theorem == "III.7")
+
+
+@given(st.integers(0, 10**6), st.integers(2, 6), st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_verify_says_whether_feedback_preserves_the_lattice(seed, low, high):
+    torch.manual_seed(seed)
+    core = TopDownRNN(2, (low, high, 2))
+    answers = [preserved(each) for each in feedbacks(core)]
+    assert [each.site for each in answers] == ["l0", "l1"]
+    cut = core.relations(threshold=0.0)
+    for layer, answer in enumerate(answers):
+        lower, upper = layer_lattice(cut.within[layer]), layer_lattice(cut.within[layer + 1])
+        whole = operator_preserves(lower.lattice, feedback_operator(upper, lower, cut.down[layer]))
+        assert answer.numbers["lattices"][0]["preserved"] == bool(whole)
+        broken = [row for row in answer.numbers["lattices"] if not row["preserved"]]
+        assert (answer.answer == "fails") == bool(broken)
+        assert ("T(x, a" in answer.witness) == bool(broken)
+
+
+def test_a_lattice_too_large_for_the_question_is_said(monkeypatch):
+    monkeypatch.setattr("jali.theorems.feedback.LIMIT", 1)
+    core = TopDownRNN(1, (4, 4))
+    with torch.no_grad():
+        for weight in (core.weight_hh_l0, core.weight_hh_l1):
+            weight.copy_(torch.eye(4))
+    (answer,) = (each for each in jali.verify(core) if each.theorem == "Definition III.4")
+    assert answer.answer == "premise not met"
+    assert "no lattice of at most 1 elements" in answer.witness
 
 
 # Bad input ------------------------------------------------------------------------------------------------------------

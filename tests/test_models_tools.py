@@ -118,7 +118,8 @@ def test_the_given_state_of_units_that_go_while_training_is_zero(core):
 @given(networks(dtypes=(torch.float64,)), st.sampled_from(["gate-aligned", "block:2x2", "1:2", "block-diagonal:2"]))
 @settings(max_examples=25, deadline=None)
 def test_patterns_are_those_of_the_masks(core, pattern):
-    plan = jali.plan(core, "magnitude", None if pattern in ("1:2", "block-diagonal:2") else 0.5, granularity="weight", pattern=pattern)  # fmt: skip
+    budget = None if pattern in ("1:2", "block-diagonal:2") else 0.5
+    plan = jali.plan(core, "magnitude", budget, granularity="weight", pattern=pattern)
     masked = jali.mask(core, plan)
     for planned, site in zip(plan.sites, sites(core), strict=True):
         view, whole = read(masked, site), read(core, site)
@@ -181,7 +182,7 @@ HOSTILE = {
     "one layer too few": lambda core: core["sizes"].pop(),
     "an unknown repair": lambda core: core.__setitem__("output", "code"),
     "another network": lambda core: core["inner"].__setitem__("type", "LSTM"),
-    "a linear inside": lambda core: core.__setitem__("inner", {"type": "Linear", "options": {"in_features": 2, "out_features": 4}}),
+    "a linear inside": lambda core: core.__setitem__("inner", {"type": "Linear", "options": {"in_features": 2, "out_features": 4}}),  # noqa: E501
     "a word for a width": lambda core: core["inner"]["options"].__setitem__("hidden_sizes", "many"),
     "too many layers": lambda core: core["inner"]["options"].__setitem__("hidden_sizes", [1] * 2000),
     "no layers": lambda core: core["inner"]["options"].__setitem__("hidden_sizes", []),
