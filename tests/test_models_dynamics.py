@@ -1,7 +1,5 @@
 """Networks of jali.models as dynamical systems: against autograd, an independent integrator, and their own bounds."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -249,7 +247,14 @@ def test_analyze_measures_them():
     for site in result.sites:
         assert any("driven by the layers beside it" in note for note in site.notes)
         assert site.pruning["distortion"] > 0
-    assert json.loads(json.dumps(low.dynamics["exponents"])) == low.dynamics["exponents"]
+    dead = TopDownRNN(2, (3, 2), nonlinearity="relu")
+    with torch.no_grad():
+        dead.weight_ih_l1.zero_()
+        dead.bias_l1.fill_(-1.0)  # the upper layer is silent, and its directions are lost at once
+    lost = jali.analyze(dead, data)
+    assert lost.sites[0].dynamics["exponents of the network"][-1] == -np.inf
+    assert any(note.startswith("the network: 16 of 16 sequences") for note in lost.sites[0].notes)
+    assert jali.Analysis.from_json(lost.to_json()) == lost
 
 
 def test_the_exponents_of_networks_are_those_of_the_shortest_batches_first_sequences():

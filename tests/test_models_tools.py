@@ -134,6 +134,19 @@ def test_patterns_are_those_of_the_masks(core, pattern):
     assert torch.isfinite(masked(x)[0]).all()
 
 
+@every_core
+@pytest.mark.parametrize("criterion", sorted(jali.criteria()))
+def test_every_criterion_chooses(core, criterion):
+    model, x = model_of(core).eval(), torch.randn(60, 6, 2)
+    data = [(x, (x.sum((1, 2)) > 0).long())]
+    plan = jali.plan(model, criterion, 0.5, data)
+    assert [len(site.removed) for site in plan.sites] == [size // 2 for size in model.core.sizes]
+    small = jali.compact(model, plan, x)
+    assert jali.cost(small, x).macs < 0.6 * jali.cost(model, x).macs
+    with torch.no_grad():
+        assert torch.allclose(small(x), jali.mask(model, plan)(x), atol=1e-6)
+
+
 # Files ----------------------------------------------------------------------------------------------------------------
 @given(st.data(), networks(), st.sampled_from(["last", "state", "raw"]), st.booleans())
 @settings(max_examples=25, deadline=None)

@@ -52,7 +52,7 @@ def analyze(model: nn.Module, data: Any = None, *, plan: Plan | None = None, see
         measured = _Site(model, site, runs.get(site.name, []), seed)
         measured.structure()
         if items is not None:
-            measured.on_data(network.get(site.name, {}))
+            measured.on_data(*network.get(site.name, ({}, ())))
         if cut is not None:
             measured.pruned(read(cut, site), planned.get(site.name), after.get(site.name, []))
         parts.append(measured.result())
@@ -114,12 +114,13 @@ class _Site:
             self.sections["pruning"] = _distortion(self.runs, after)
             self._information(after, " after")
 
-    def on_data(self, network: dict[str, Any]) -> None:
+    def on_data(self, network: dict[str, Any], notes: Sequence[str]) -> None:
         if not self.runs:
             why = "a cell is called step by step" if self.site.cell else "it was never run on the data"
             self.notes.append(f"dynamics and information were not measured: {why}")
             return
         self.sections["dynamics"] = self._dynamics() | network
+        self.notes += notes
         if self.site.kind == "TopDownRNN":
             self.notes.append("dynamics: the exponents are those of this layer, driven by the layers beside it")
         self._information(self.runs, "")

@@ -16,9 +16,10 @@ from jali.site import Site
 
 def together(
     model: nn.Module, sites: Sequence[Site], runs: Mapping[str, list[Run]], *, sequences: int, steps: int, count: int
-) -> dict[str, dict[str, Any]]:
-    """Site name → what to add to its ``dynamics``: at the first layer of every top-down RNN the exponents of the network."""
-    found: dict[str, dict[str, Any]] = {}
+) -> dict[str, tuple[dict[str, Any], tuple[str, ...]]]:
+    """Site name → what to add to its ``dynamics``, and notes: at the first layer of every top-down RNN the exponents of the
+    network."""
+    found: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {}
     for path in dict.fromkeys(site.module for site in sites if site.kind == "TopDownRNN"):
         own = [runs.get(site.name, []) for site in sites if site.module == path]
         if len(own) > 1 and own[0]:
@@ -26,10 +27,11 @@ def together(
             x, start = _outside(network, own, sequences, steps)
             spectrum = site_spectrum(network, x, start, count=min(count, network.size))
             name = next(site.name for site in sites if site.module == path)
-            found[name] = {
+            section = {
                 "largest exponent of the network": spectrum.largest,
                 "exponents of the network": spectrum.mean.tolist(),
             }
+            found[name] = section, tuple(f"the network: {note}" for note in spectrum.notes)
     return found
 
 
