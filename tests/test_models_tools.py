@@ -110,6 +110,10 @@ def test_the_given_state_of_units_that_go_while_training_is_zero(core):
     first = torch.randn(3, sum(model.core.sizes))
     h = model.core(torch.zeros(3, 1, 2), first)[1]
     assert torch.equal(h, jali.mask(model, pruner.plan).core(torch.zeros(3, 1, 2), first)[1])
+    kept = torch.ones_like(first)
+    for site, part in zip(pruner.plan.sites, kept.split(model.core.sizes, -1), strict=True):
+        part[:, list(site.removed)] = 0
+    assert torch.equal(h, model.core(torch.zeros(3, 1, 2), first * kept)[1])  # the layers beside it read zero, too
     for site, part in zip(pruner.plan.sites, h.split(model.core.sizes, -1), strict=True):
         assert site.removed
         assert not part[:, list(site.removed)].any()
