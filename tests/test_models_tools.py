@@ -255,6 +255,19 @@ def test_there_are_no_kernels_and_that_is_said(core):
         jali.accelerate(model, x)
 
 
+@every_core
+@pytest.mark.parametrize("batched", [False, True])
+def test_their_blocks_are_found_and_not_reordered(core, batched):
+    model = model_of(core)
+    with torch.no_grad():
+        model.core.weight_hh_l0[::2, 1::2] = 0
+        model.core.weight_hh_l0[1::2, ::2] = 0
+    found = jali.decompose(model)
+    assert found.sites[0].count == 2
+    with pytest.raises(ModelError, match=r"core\.l0: layers of a .* stay in their order; leave them out"):
+        jali.reorder(model, found, torch.randn(2, 3, 2), batched=batched)
+
+
 def test_beside_an_lstm_they_stay_with_pytorch():
     class Both(nn.Module):
         def __init__(self):

@@ -21,13 +21,13 @@ def unpack(packed: Packed) -> np.ndarray:
         for k in range(packed.starts[g], packed.starts[g + 1]):
             for turn, v, lane in np.ndindex(packed.values.shape[1:]):
                 if packed.format == "rows":
-                    row, column = packed.targets[g, v] // (4 * w), packed.index[k, v] // (4 * w)
+                    row, column = packed.targets[g, v] // (4 * w), packed.index[k, v]
                 else:
                     first = packed.targets[g, lane] if packed.scattered else packed.targets[g, 0] + 4 * lane
-                    row, column = first // 4 + v * packed.padded, packed.index[k, 0] // 4
+                    row, column = first // 4 + v * packed.padded, packed.index[k, 0]
                 if packed.format in ("lanes", "aligned"):
                     choice = int(packed.select[k, turn, lane])
-                    column = packed.index[k, choice // w] // 4 + choice % w
+                    column = packed.index[k, choice // w] * w + choice % w
                 out[row, column] += packed.values[k, turn, v, lane]
     assert not out[:, columns:].any()
     return out[:, :columns].reshape(gates, packed.padded, columns)

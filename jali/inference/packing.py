@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 FORMATS = ("tiles", "lanes", "aligned", "rows")
 ROWS_AT_ONCE = 4
 _ALIGNMENT = 64
-_MAX_OFFSET = 2**31 - 1
+_MAX_COLUMNS = 2**16  # what an index of 16 bits can name
 _FULL = 0.9  # tiles this full are not beaten: the other formats store an index per weight
 _PAIR_LIMIT = 64  # registers up to which all pairs are compared
 
@@ -36,9 +36,9 @@ _PAIR_LIMIT = 64  # registers up to which all pairs are compared
 class Packed:
     """One packed gate matrix.
 
-    ``starts`` (groups + 1) delimits the groups' steps; ``index`` (steps, 1) holds byte offsets of columns for ``tiles``, else
-    (steps, 2) byte offsets of the two registers; ``select`` (steps, turns, W) the lanes' choices, empty for ``tiles``;
-    ``values`` (steps, turns, V, W) the weights of V gates, 1 or G. ``rows`` has (steps, 4) offsets and (steps, 1, 4, 1) weights,
+    ``starts`` (groups + 1) delimits the groups' steps; ``index`` (steps, 1) holds columns for ``tiles``, else (steps, 2)
+    the numbers of the two registers; ``select`` (steps, turns, W) the lanes' choices, empty for ``tiles``;
+    ``values`` (steps, turns, V, W) the weights of V gates, 1 or G. ``rows`` has (steps, 4) columns and (steps, 1, 4, 1) weights,
     and its inputs and sums hold W sequences per column and row. ``targets`` are byte offsets of the groups' sums: (groups, 1)
     where a group is W consecutive units, (groups, W) or for ``rows`` (groups, 4) where units of like length go together.
 
@@ -51,7 +51,7 @@ class Packed:
     nonzero: int
     starts: NDArray[np.int64]
     targets: NDArray[np.int64]
-    index: NDArray[np.int32]
+    index: NDArray[np.uint16]
     select: NDArray[np.uint8]
     values: Floats
 
@@ -104,8 +104,8 @@ def pack(
         raise ModelError(f"weights of shape {array.shape}; a gate matrix is (G, H, C) with G, H ≥ 1")
     if not np.isfinite(array).all():
         raise ModelError("weights that are NaN or infinite cannot be packed; repair or retrain the model")
-    if array.shape[2] * 4 * width > _MAX_OFFSET:
-        raise ModelError(f"{array.shape[2]} columns; byte offsets of 32 bits allow {_MAX_OFFSET // (4 * width)}")
+    if array.shape[2] > _MAX_COLUMNS:
+        raise ModelError(f"{array.shape[2]} columns; the kernels' indices of 16 bits allow {_MAX_COLUMNS}")
     if form is not None:
         return _packer(form)(array, width)
     candidates = [_tiles(array, width)]
@@ -127,15 +127,15 @@ def cost(packed: Packed, batch: int = 1) -> float:
     choice = {16: 1.0, 8: 2.0, 4: 5.0}[packed.width]
     per_step = {
         "tiles": 0.8 * gates + (0.1 + 0.5 * gates) * batch,
-        "lanes": 0.5 + turns * (1.0 + (0.8 * choice + 0.6) * batch),
-        "aligned": 0.5 + turns * (0.5 + 0.5 * gates + (choice + 0.5 * gates) * batch),
-        "rows": 5.5 * -(-batch // packed.width),
+        "lanes": 0.5 + 0.6 * turns + (0.7 + turns * (0.6 * choice + 0.5)) * batch,
+        "aligned": 0.5 * gates + (0.7 + turns * (0.6 * choice + 0.8 * gates)) * batch,
+        "rows": 6.0 * -(-batch // packed.width),
     }
     return packed.steps * per_step[packed.format]
 
 
 def _packer(form: str) -> Any:
-    packers = {"tiles": _tiles, "lanes": _lanes, "aligned": _aligned, "rows": _rows}
+    packers = {"tiles": _best_tiles, "lanes": _lanes, "aligned": _aligned, "rows": _rows}
     if form not in packers:
         raise PlanError(f"format {form!r} is unknown; it is one of {', '.join(FORMATS)}")
     return packers[form]
@@ -181,11 +181,15 @@ def _gate_tiles(weights: Floats, width: int) -> Packed:
     return _from_columns(weights, width, padded.reshape(len(padded), -1, width, weights.shape[2]).swapaxes(0, 1))
 
 
+def _best_tiles(weights: Floats, width: int) -> Packed:
+    return min(_tiles(weights, width), _gate_tiles(weights, width), key=cost)
+
+
 def _from_columns(weights: Floats, width: int, groups: Floats) -> Packed:
     """Packs ``groups`` (groups, V, W, C) as ``tiles``: per group, the columns with a weight."""
     group, column = np.nonzero((groups != 0).any((1, 2)))
     values = groups[group, :, :, column][:, None]  # (steps, 1, V, W)
-    index = (4 * column[:, None]).astype(np.int32)
+    index = column[:, None].astype(np.uint16)
     targets = 4 * width * np.arange(len(groups))[:, None]
     return _finish("tiles", weights, width, group, targets, index, np.empty((len(index), 0), np.uint8), values)
 
@@ -200,7 +204,7 @@ def _rows(weights: Floats, width: int) -> Packed:
     position = np.arange(len(group)) - np.repeat(np.cumsum(length) - length, length)
     column = columns[group, :, position]  # (steps, 4)
     values = rows[order[group], column][:, None, :, None]
-    index = (4 * width * column).astype(np.int32)
+    index = column.astype(np.uint16)
     return _finish("rows", weights, width, group, 4 * width * order, index, np.empty((len(index), 0), np.uint8), values)
 
 
@@ -230,7 +234,7 @@ def _from_lists(form: str, weights: Floats, width: int, units: Floats) -> Packed
     lane = np.arange(width)
     values = groups[group[:, None, None], :, lane, column] * taken[..., None]  # (steps, turns, W, V)
     select = column % width + width * (column // width != registers[:, None, :1])
-    index = (registers * 4 * width).astype(np.int32)
+    index = registers.astype(np.uint16)
     return _finish(form, weights, width, group, targets, index, select.astype(np.uint8), values.swapaxes(2, 3))
 
 

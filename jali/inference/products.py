@@ -45,6 +45,12 @@ def _offset(builder: Any, base: Any, index: Any, scale: int) -> Any:
     return builder.add(base, builder.mul(index, _const(scale)))
 
 
+def _load_index(builder: Any, address: Any, scale: int) -> Any:
+    """The byte offset of the column or register that an index names."""
+    number = builder.load(at(builder, address, ir.IntType(16)))
+    return builder.mul(builder.zext(number, I64), _const(scale))
+
+
 def _steps(builder: Any, begin: Any, end: Any, unroll: int, body: Any) -> None:
     """``body(k, copy)`` for k from begin to end, ``unroll`` copies at a time, then half as many, and so on.
 
@@ -196,7 +202,7 @@ def _tile_group(
     lanes, gates = width.lanes, width.gates
 
     def step(builder: Any, k: Any, copy: int, sums: _Sums, bases: Any, index: Any, select: Any, values: Any) -> None:
-        column = builder.sext(builder.load(at(builder, _offset(builder, index, k, 4), I32)), I64)
+        column = _load_index(builder, _offset(builder, index, k, 2), 4)
         where = _offset(builder, values, k, 4 * lanes * gates)
         weights = [load_vector(builder, builder.add(where, _const(4 * lanes * g)), lanes) for g in range(gates)]
         for r, base in enumerate(bases):
@@ -218,10 +224,8 @@ def _lane_group(
     lanes, gates, turns = width.lanes, width.gates, width.turns
 
     def step(builder: Any, k: Any, copy: int, sums: _Sums, bases: Any, index: Any, select: Any, values: Any) -> None:
-        pair = _offset(builder, index, k, 8)
-        first, second = (
-            builder.sext(builder.load(at(builder, builder.add(pair, _const(4 * j)), I32)), I64) for j in range(2)
-        )
+        pair = _offset(builder, index, k, 4)
+        first, second = (_load_index(builder, builder.add(pair, _const(2 * j)), 4 * lanes) for j in range(2))
         chosen, where = (
             _offset(builder, select, k, lanes * turns),
             _offset(builder, values, k, 4 * lanes * gates * turns),
@@ -251,11 +255,12 @@ def _row_group(
         unroll = 4 if lanes == 16 else 2
 
         def step(k: Any, copy: int) -> None:
-            place = _offset(builder, _const(0), k, 4 * ROWS_AT_ONCE)
+            columns, weights = (
+                _offset(builder, base, k, size * ROWS_AT_ONCE) for base, size in ((index, 2), (values, 4))
+            )
             for r in range(ROWS_AT_ONCE):
-                here = builder.add(place, _const(4 * r))
-                column = builder.sext(builder.load(at(builder, builder.add(index, here), I32)), I64)
-                weight = builder.load(at(builder, builder.add(values, here), F32))
+                column = _load_index(builder, builder.add(columns, _const(2 * r)), 4 * lanes)
+                weight = builder.load(at(builder, builder.add(weights, _const(4 * r)), F32))
                 inputs = load_vector(builder, builder.add(source, column), lanes)
                 slot = slots[copy * ROWS_AT_ONCE + r]
                 builder.store(
