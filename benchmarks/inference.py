@@ -36,8 +36,8 @@ def measure(size: Size, variants: Sequence[Variant], machine: Machine) -> list[R
     """The rows of one size; what cannot be built gives a row with its error."""
     torch.set_num_threads(size.threads)
     torch.manual_seed(0)
-    x = torch.randn(STEPS, size.batch, size.hidden)
-    model = network(size.hidden)
+    x = torch.randn(STEPS, size.batch, size.inputs)
+    model = network(size.hidden, size.inputs)
     others = peers(model.rnn, x, size.threads)
     ours, rows = [], []
     for variant in variants:
@@ -89,7 +89,7 @@ def _key(size: Size, variant: Variant) -> Row:
 
 
 def _identity(row: Row) -> str:
-    return json.dumps([row[name] for name in ("hidden", "batch", "threads", "family", "sparsity")])
+    return json.dumps([row[name] for name in ("hidden", "inputs", "batch", "threads", "family", "sparsity")])
 
 
 def read_rows(path: Path) -> dict[str, Row]:
@@ -117,7 +117,7 @@ def write_results(path: Path, machines: Sequence[Machine]) -> list[Row]:
     from benchmarks.inference_plot import plot
 
     rows = [row for row in read_rows(_lines(path)).values() if "error" not in row]
-    about = {**environment(*PACKAGES), "cpu": versions()["cpu"], "steps": STEPS, "input": "as wide as hidden"}
+    about = {**environment(*PACKAGES), "cpu": versions()["cpu"], "steps": STEPS}
     limits = {str(limit["threads"]): limit for limit in _old_limits(path)} | {
         str(m.threads): asdict(m) for m in machines
     }
@@ -188,7 +188,7 @@ def _chosen(sizes: list[tuple[Size, list[Variant]]], only: dict[str, set[str]]) 
     return [(size, variants) for size, variants in parts if variants]
 
 
-FILTERS = ("hidden", "batch", "threads", "family", "pattern", "sparsity")
+FILTERS = ("hidden", "inputs", "batch", "threads", "family", "pattern", "sparsity")
 
 
 def _filters(texts: Sequence[str]) -> dict[str, set[str]]:

@@ -18,12 +18,12 @@ MARKS = {"weight": "o", "gate-aligned": "s", "block:16x1": "^", "n:m": "D", "blo
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path, threads: int | None = None) -> None:
-    """Write a PNG of the rows with ``threads`` threads, the fewest there are by default."""
+    """Write a PNG of the rows with ``threads`` threads, the fewest there are by default, and as many inputs as units."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     threads = min(row["threads"] for row in rows) if threads is None else threads
-    rows = [row for row in rows if row["threads"] == threads]
+    rows = [row for row in rows if row["threads"] == threads and row["inputs"] == row["hidden"]]
     widths, batches = (sorted({row[name] for row in rows}) for name in ("hidden", "batch"))
     figure = Figure(figsize=(3.2 * len(widths) + 1.8, 2.6 * len(batches) + 0.6), layout="constrained")
     panels = figure.subplots(len(batches), len(widths), squeeze=False, sharex=True, sharey=True)

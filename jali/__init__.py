@@ -3,7 +3,7 @@
 The verbs: :func:`plan` (decide), :func:`mask` (zeros in place), :func:`compact` (physically smaller, repaired),
 :func:`prune` (all of it), :class:`Pruner` (while it trains), :func:`save` and :func:`load`, :func:`export_onnx`,
 :func:`criteria` (what can decide), :func:`analyze` (what a model is like), :func:`verify` (which theorems hold
-for it).
+for it), :func:`decompose` (which blocks of units are independent) and :func:`reorder` (block after block).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from jali.api import prune as prune
     from jali.archive import load as load
     from jali.archive import save as save
+    from jali.blocks import Decomposition as Decomposition
+    from jali.blocks import decompose as decompose
     from jali.costs import Cost as Cost
     from jali.costs import cost as cost
     from jali.criterion import criteria as criteria
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from jali.surgery.compact import compact as compact
     from jali.surgery.mask import mask as mask
     from jali.surgery.pruner import Pruner as Pruner
+    from jali.surgery.reorder import reorder as reorder
     from jali.theorems import Verdict as Verdict
     from jali.theorems import verify as verify
 
@@ -48,6 +51,7 @@ _HOME = {
     "Budget": "plans",
     "Cost": "costs",
     "Cubic": "schedule",
+    "Decomposition": "blocks",
     "JaliError": "errors",
     "OneShot": "schedule",
     "Periodic": "schedule",
@@ -63,11 +67,13 @@ _HOME = {
     "compact": "surgery.compact",
     "cost": "costs",
     "criteria": "criterion",
+    "decompose": "blocks",
     "export_onnx": "inference.onnx_export",
     "load": "archive",
     "mask": "surgery.mask",
     "plan": "planning",
     "prune": "api",
+    "reorder": "surgery.reorder",
     "save": "archive",
     "sites": "site",
     "verify": "theorems",

@@ -161,7 +161,8 @@ def analyze(
     from jali.studies.analyzed import analyze_files
 
     result = analyze_files(build=build, weights=weights, data=found, plan=plan, out=out, seed=seed)
-    typer.echo(str(result) + (f"\n  written: {out}" if out else ""))
+    told = f"\n  written: {out}; jali report {out.parent} makes a page of it" if out else ""
+    typer.echo(str(result) + told)
 
 
 @app.command()
@@ -225,10 +226,12 @@ def study(
 
 @app.command(short_help="Print the tables of a folder and write its report again.")
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with records.jsonl.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder with records.jsonl, or analyses of jali analyze.")
+    ],
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
 ) -> None:
-    """Write DIR/report.html again, from DIR/records.jsonl alone, and print its tables."""
+    """Write DIR/report.html again, from DIR/records.jsonl and the analyses in DIR alone, and print its tables."""
     from jali.studies.runner import regenerate_report
 
     regenerate_report(folder, as_markdown=markdown)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from jali.batches import example
+from jali.block_layers import BlockLayer
 from jali.capture import input_of, inputs_of
 
 
@@ -29,7 +30,7 @@ def cost(model: nn.Module, example_inputs: Any = None) -> Cost:
     count, size = sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
     if example_inputs is None:
         return Cost(count, size)
-    counted = (nn.RNNBase, nn.RNNCellBase, nn.Linear)
+    counted = (nn.RNNBase, nn.RNNCellBase, nn.Linear, BlockLayer)
     paths = [path for path, module in model.named_modules() if isinstance(module, counted)]
     calls = inputs_of(model, paths, [example(example_inputs)])
     return Cost(count, size, sum(_macs(model.get_submodule(p), a, k) for p in calls for a, k in calls[p]))
@@ -46,5 +47,5 @@ def _weights(module: nn.Module) -> list[Tensor]:
     """The weight matrices, also where they are parametrized and so no parameters of the module itself."""
     if isinstance(module, nn.RNNBase):
         return [weight for group in module.all_weights for weight in group if weight.dim() == 2]
-    names = ("weight_ih", "weight_hh") if isinstance(module, nn.RNNCellBase) else ("weight",)
+    names = ("weight_ih", "weight_hh") if isinstance(module, nn.RNNCellBase | BlockLayer) else ("weight",)
     return [getattr(module, name) for name in names]

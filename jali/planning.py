@@ -15,7 +15,17 @@ from jali.batches import Batch, batches
 from jali.criterion import Criterion, get
 from jali.errors import BudgetError, DataError, ModelError
 from jali.evidence import Loss, SiteEvidence, collect
-from jali.plans import UNSTRUCTURED, Budget, Granularity, Pattern, Plan, SitePlan, decide_units, decide_weights
+from jali.plans import (
+    UNSTRUCTURED,
+    Budget,
+    Granularity,
+    Pattern,
+    Plan,
+    SitePlan,
+    decide_groups,
+    decide_units,
+    decide_weights,
+)
 from jali.plans.decide import WeightMasks
 from jali.site import Site, sites
 from jali.view import View, check_parameters, read
@@ -123,21 +133,42 @@ class Planner:
 
     def decide_weights(self, scores: WeightScores, limit: Budget, before: Plan | None = None) -> Plan:
         """The plan by the given scores of the weights. What went ``before`` goes first, whatever it scores."""
+        groups = self._groups(scores, before)
         if before is None:
-            return self.weight_plan(decide_weights(scores, limit, self.pattern), limit)
+            return self.weight_plan(decide_weights(scores, limit, self.pattern, groups=groups), limit, groups)
         old = {site: before.site(site.name).keep for site in self.sites}
-        sunk = {s: {f: np.where(old[s][f], v, -np.inf) for f, v in fields.items()} for s, fields in scores.items()}
-        keep = decide_weights(sunk, limit, self.pattern)
+        sunk = {
+            s: {f: np.where(old[s][f], v, -np.inf) for f, v in fields.items() if f in old[s]}
+            for s, fields in scores.items()
+        }
+        keep = decide_weights(sunk, limit, self.pattern, groups=groups)
         # Groups at an edge are smaller, so that the nearest number of weights may be met without one that had gone.
-        return self.weight_plan({s: {f: m & old[s][f] for f, m in keep[s].items()} for s in self.sites}, limit)
+        return self.weight_plan({s: {f: m & old[s][f] for f, m in keep[s].items()} for s in self.sites}, limit, groups)
+
+    def _groups(self, scores: WeightScores, before: Plan | None) -> Mapping[Site, np.ndarray] | None:
+        """The groups of units of a ``block-diagonal:k`` pattern: those of ``before``, or new ones."""
+        if self.pattern.diagonal is None:
+            return None
+        if before is None:
+            return decide_groups(scores, self.pattern)
+        return {site: np.asarray(before.site(site.name).groups) for site in self.sites}
 
     def weight_scores(self, model: nn.Module, criterion: Criterion | None = None) -> WeightScores:
         """Scores of the weights of ``model`` as it is now, by another criterion if one is given."""
         return self._scores(model, criterion or self.criterion)
 
-    def weight_plan(self, keep: WeightMasks, limit: Budget) -> Plan:
-        """The plan that keeps the weights ``keep``, decided by ``limit``."""
-        planned = [SitePlan(site.name, site.kind, site.size, keep=keep[site]) for site in self.sites]
+    def weight_plan(self, keep: WeightMasks, limit: Budget, groups: Mapping[Site, np.ndarray] | None = None) -> Plan:
+        """The plan that keeps the weights ``keep``, decided by ``limit``, on the way to separate ``groups`` of units."""
+        planned = [
+            SitePlan(
+                site.name,
+                site.kind,
+                site.size,
+                keep=keep[site],
+                groups=() if groups is None else tuple(groups[site].tolist()),
+            )
+            for site in self.sites
+        ]
         return self._plan(planned, limit, self.pattern.name if self.named else None)
 
     def _unit_plan(self, scores: Mapping[Site, np.ndarray], limit: Budget, before: Plan | None) -> Plan:
@@ -160,7 +191,7 @@ class Planner:
 
     def _plan(self, planned: Sequence[SitePlan], limit: Budget, pattern: str | None) -> Plan:
         method = self.criterion
-        notes = self._narrowest(planned)
+        notes = (*self._narrowest(planned), *_on_the_way(planned))
         return Plan(self.granularity, method.name, limit, tuple(planned), method.options, self.seed, notes, pattern)
 
     def _narrowest(self, planned: Sequence[SitePlan]) -> tuple[str, ...]:
@@ -181,6 +212,12 @@ class Planner:
     def with_pattern(self, pattern: Pattern) -> Planner:
         """The same with another pattern."""
         return dataclasses.replace(self, pattern=pattern)
+
+
+def _on_the_way(planned: Sequence[SitePlan]) -> tuple[str, ...]:
+    """Where groups of units still read each other."""
+    left = [(site.name, site.between()) for site in planned if site.groups]
+    return tuple(f"{name!r} still has {count:,} weights between its groups of units" for name, count in left if count)
 
 
 def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:

@@ -28,7 +28,7 @@ class UnevenLayers(nn.Module):
         super().__init__()
         first = layers[0][0]
         self.input_size, self.batch_first, self.proj_size = first.input_size, first.batch_first, first.proj_size
-        self.lstm, self.dropout = isinstance(first, nn.LSTM), dropout
+        self.lstm, self.dropout = isinstance(first, nn.LSTM) or bool(getattr(first, "lstm", False)), dropout
         self.num_layers, self.bidirectional = len(layers), len(layers[0]) == 2
         self.layers = nn.ModuleList(nn.ModuleList(directions) for directions in layers)
         self.train(first.training)
@@ -36,7 +36,7 @@ class UnevenLayers(nn.Module):
     @classmethod
     def of(cls, views: Sequence[Sequence[View]], like: nn.RNNBase) -> UnevenLayers:
         """The stack that holds ``views[layer][direction]``, of ``like``'s type and options."""
-        return cls([[build([[_alone(view)]], like) for view in directions] for directions in views], like.dropout)
+        return cls([[build([[alone(view)]], like) for view in directions] for directions in views], like.dropout)
 
     def forward(self, input: Any, hx: Sequence[Any] | None = None) -> tuple[Any, tuple[Any, ...]]:
         """Output and final states.
@@ -76,10 +76,11 @@ class UnevenLayers(nn.Module):
         """Compact the weights for cuDNN, as PyTorch's layers do."""
         for directions in self.rows():
             for module in directions:
-                module.flatten_parameters()
+                if isinstance(module, nn.RNNBase):
+                    module.flatten_parameters()
 
 
-def _alone(view: View) -> View:
+def alone(view: View) -> View:
     """The view as that of a single forward layer."""
     return dataclasses.replace(view, site=dataclasses.replace(view.site, module="", layer=0, reverse=False))
 

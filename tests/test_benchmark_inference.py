@@ -39,7 +39,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[Size]:
 
     variants = [Variant("weight", 0.9), Variant("unit", 0.5)]
     monkeypatch.setattr(inference, "measure", measure)
-    monkeypatch.setattr(inference, "grid", lambda quick: [(Size(8, b, 1), variants) for b in (1, 2)])
+    monkeypatch.setattr(inference, "grid", lambda quick: [(Size(8, b, 1, 8), variants) for b in (1, 2)])
     monkeypatch.setattr(inference, "peers", fake_peers)
     monkeypatch.setattr(inference, "measure_machine", lambda threads: MACHINE)
     monkeypatch.setattr(inference, "environment", lambda *packages: {"git": "a commit"})
@@ -53,9 +53,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> list[Size]:
 
 def test_the_grid_is_the_whole_product() -> None:
     cells = grid(quick=False)
-    assert len(cells) == len({size for size, _ in cells}) == 4 * 3 * 2
+    assert len(cells) == len({size for size, _ in cells}) == 4 * 3 * 2 + 3
+    assert [size.batch for size, _ in cells if size.inputs != size.hidden] == [1, 8, 64]  # few inputs, one width
     for _, variants in cells:
-        assert len(variants) == len(set(variants)) == len(SPARSITY) * len(PATTERNS) + len(KEPT)
+        assert len(variants) == len(set(variants)) == len(SPARSITY) * len(PATTERNS) + len(KEPT) + 1  # the break-even
     assert {size for size, _ in grid(quick=True)} < {size for size, _ in cells}
 
 
@@ -144,11 +145,11 @@ def test_quartiles_are_in_order_and_within_the_times(times: list[float]) -> None
 def test_the_run_writes_rows_ratios_and_a_plot_and_goes_on_where_it_was(tmp_path, small, capsys, monkeypatch) -> None:
     out = tmp_path / "inference.json"
     inference.main(["--out", str(out), "--only", "batch=1"])
-    assert small == [Size(8, 1, 1)]
+    assert small == [Size(8, 1, 1, 8)]
     lines = out.with_suffix(".jsonl")
     lines.write_text(lines.read_text() + '{"hidden": 8, "ba')  # the power failed here
     inference.main(["--out", str(out)])
-    assert small == [Size(8, 1, 1), Size(8, 2, 1)]
+    assert small == [Size(8, 1, 1, 8), Size(8, 2, 1, 8)]
     printed, content = capsys.readouterr().out, json.loads(out.read_text())
     assert content["limits"][0]["flops"] == MACHINE.flops
     assert [(row["batch"], row["family"]) for row in content["rows"]] == [

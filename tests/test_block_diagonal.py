@@ -1,6 +1,8 @@
 """``block-diagonal:k``: k groups of units that do not read each other, and what they keep."""
 
+import copy
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -110,6 +112,34 @@ def test_a_plan_says_what_it_reached_and_survives_json(tmp_path):
         assert zeros == pytest.approx(plan.sparsity if "weight_hh" in name else 0.0)
     with pytest.raises(PlanError, match="counted says"):
         jali.Plan.from_json(plan.to_json().replace(plan.counted, "weights of w_in and w_rec (no biases)"))
+
+
+@given(seed=st.integers(0, 99), units=st.integers(4, 12), part=st.floats(0.05, 0.95))
+def test_half_way_the_worst_weights_between_the_groups_are_gone(seed, units, part):
+    site, scores = Site("rnn", "GRU", units), random_scores(seed, 3, units)
+    pattern = Pattern.parse("block-diagonal:2")
+    keep = decide_weights({site: scores}, Budget(part / 2), pattern)[site]["w_rec"]
+    labels = balanced_partition(scores["w_rec"].sum(axis=0), 2)
+    between = np.broadcast_to(labels[:, None] != labels[None, :], keep.shape)
+    assert keep[~between].all()
+    assert int((~keep).sum()) == round(part * between.sum())
+    values, stays = scores["w_rec"][between], keep[between]
+    assert values[~stays].max(initial=-np.inf) <= values[stays].min(initial=np.inf)
+
+
+def test_plans_whose_groups_do_not_fit_are_refused():
+    plan = jali.plan(nn.LSTM(5, 6), "magnitude", pattern="block-diagonal:2")
+    body = json.loads(plan.to_json())
+    for change, message in (
+        (lambda site: site.pop("groups"), "has no groups of units, and the pattern is 'block-diagonal:2'"),
+        (lambda site: site.update(groups=[0, 1]), "2 groups named for 6 units"),
+        (lambda site: site.update(groups=[0, 1, 0, 1, 0, -1]), "group -1 is not a whole number"),
+        (lambda site: site.update(groups="abc"), "groups is 'abc', not a list"),
+    ):
+        changed = copy.deepcopy(body)
+        change(changed["sites"][0])
+        with pytest.raises(PlanError, match=message):
+            jali.Plan.from_json(json.dumps(changed))
 
 
 @pytest.mark.parametrize(

@@ -19,17 +19,16 @@ def unpack(packed: Packed) -> np.ndarray:
     out = np.zeros((gates * packed.padded, -(-columns // w) * w + w), np.float32)
     for g in range(len(packed.starts) - 1):
         for k in range(packed.starts[g], packed.starts[g + 1]):
-            for v in range(packed.values.shape[1]):
-                for lane in range(packed.values.shape[2]):
-                    if packed.format == "tiles":
-                        row, column = packed.targets[g, 0] // 4 + lane, packed.index[k, 0] // 4
-                    elif packed.format == "rows":
-                        row, column = packed.targets[g, v] // (4 * w), packed.index[k, v] // (4 * w)
-                    else:
-                        row = packed.targets[g, 0] // 4 + lane + v * packed.padded
-                        choice = int(packed.select[k, lane])
-                        column = packed.index[k, choice // w] // 4 + choice % w
-                    out[row, column] += packed.values[k, v, lane]
+            for turn, v, lane in np.ndindex(packed.values.shape[1:]):
+                if packed.format == "rows":
+                    row, column = packed.targets[g, v] // (4 * w), packed.index[k, v]
+                else:
+                    first = packed.targets[g, lane] if packed.scattered else packed.targets[g, 0] + 4 * lane
+                    row, column = first // 4 + v * packed.padded, packed.index[k, 0]
+                if packed.format in ("lanes", "aligned"):
+                    choice = int(packed.select[k, turn, lane])
+                    column = packed.index[k, choice // w] * w + choice % w
+                out[row, column] += packed.values[k, turn, v, lane]
     assert not out[:, columns:].any()
     return out[:, :columns].reshape(gates, packed.padded, columns)
 
@@ -58,15 +57,19 @@ def test_a_packed_matrix_is_the_matrix(weights: np.ndarray, width: int, form: st
     assert all(a.ctypes.data % 64 == 0 for a in (packed.starts, packed.index, packed.values) if a.size)
 
 
-@given(st.integers(0, 50), st.sampled_from([4, 8, 16]), st.floats(0, 1))
-def test_a_schedule_serves_every_entry_once_from_its_two_registers(seed: int, width: int, density: float) -> None:
+@given(st.integers(0, 50), st.sampled_from([4, 8, 16]), st.floats(0, 1), st.integers(1, 4))
+def test_a_schedule_serves_every_entry_once_from_its_two_registers(
+    seed: int, width: int, density: float, turns: int
+) -> None:
     keep = np.random.default_rng(seed).random((3, width, 4 * width)) < density
-    group, registers, column, taken = schedule(keep, width)
+    group, registers, column, taken = schedule(keep, width, turns)
+    assert column.shape == taken.shape == (len(group), turns, width)
     seen = np.zeros(keep.shape, int)
-    step, lane = np.nonzero(taken)
-    np.add.at(seen, (group[step], lane, column[step, lane]), 1)
+    step, turn, lane = np.nonzero(taken)
+    np.add.at(seen, (group[step], lane, column[step, turn, lane]), 1)
     assert np.array_equal(seen, keep)
-    assert ((column // width == registers[:, :1]) | (column // width == registers[:, 1:]))[taken].all()
+    first, second = registers[:, None, :1], registers[:, None, 1:]
+    assert ((column // width == first) | (column // width == second))[taken].all()
 
 
 def test_patterns_fill_the_formats_made_for_them() -> None:
@@ -76,6 +79,8 @@ def test_patterns_fill_the_formats_made_for_them() -> None:
     n_of_m = weights * Pattern.parse("3:32").keep_per_row(rng.random(shape))
     lanes = pack(n_of_m, 16, "lanes")
     assert lanes.stored == lanes.nonzero
+    assert lanes.turns == 3
+    assert not lanes.scattered
     block = weights * np.repeat(rng.random((4, 4, 128)) < 0.1, 16, axis=1)
     assert pack(block, 16).format == "tiles"
     assert pack(block, 16).stored == np.count_nonzero(block)
@@ -84,6 +89,9 @@ def test_patterns_fill_the_formats_made_for_them() -> None:
     assert pack(weights * (rng.random(shape) < 0.1), 16).format == "lanes"
     assert pack(weights * (rng.random(shape) < 0.1), 16, batch=64).format == "rows"
     assert pack(weights, 16).format == "tiles"
+    assert pack(weights, 16).gates == 4
+    uneven = weights * (rng.random(shape) < rng.uniform(0, 0.2, (4, 64, 1)))
+    assert pack(uneven, 16, "lanes").stored < 0.8 * 16 * (uneven != 0).reshape(-1, 16, 128).sum(2).max(1).sum()
 
 
 def test_block_diagonal_stores_only_its_blocks() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import itertools
 import math
 
 import numpy as np
@@ -238,6 +239,44 @@ def test_blocks_on_the_diagonal_stay_apart():
     assert {site.counts() for site in pruner.plan.sites} == {(128, 256)}
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [jali.Cubic(end=6, start=2), jali.Periodic(1, 3), jali.Rewind(1, 2), jali.Cubic(end=4, start=1, clock="epoch")],
+    ids=lambda schedule: type(schedule).__name__,
+)
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_schedule_trains_towards_independent_blocks(schedule, k):
+    """The groups are those of the first cut; what lies inside them stays whole, and at the end nothing lies between."""
+    pattern = f"block-diagonal:{k}"
+    model, optimizer, pruner = made(schedule, optimizer=sgd, pattern=pattern, budget=1 - 1 / k)
+    first, seen = None, []
+
+    def after():
+        nonlocal first
+        assert_zero(model, optimizer, pruner)
+        if not pruner.sparsity:
+            return
+        if first is None:
+            first = {site.name: site.groups for site in pruner.plan.sites}
+        for site in pruner.plan.sites:
+            assert site.groups == first[site.name]
+            labels = np.array(site.groups)
+            assert site.keep["w_rec"][:, labels[:, None] == labels[None, :]].all()
+        seen.append(pruner.plan)
+        assert jali.Plan.from_json(pruner.plan.to_json()) == pruner.plan
+
+    while not pruner.finished:
+        train(model, optimizer, pruner, 2, after=after)
+    assert len({plan.sparsity for plan in seen}) >= 2
+    for before, then in itertools.pairwise(seen):
+        for old, new in zip(before.sites, then.sites, strict=True):
+            assert not (new.keep["w_rec"] & ~old.keep["w_rec"]).any()  # what went stays away
+    assert "still has" in str(seen[0])
+    assert pruner.plan.notes == ()
+    found = jali.decompose(model, k)
+    assert all(site.independent and max(site.sizes) - min(site.sizes) <= 1 for site in found.sites)
+
+
 # --- optimizers ------------------------------------------------------------------------------------------------------
 
 
@@ -440,12 +479,17 @@ def test_every_process_of_a_distributed_training_has_the_same_masks(tmp_path):
 
 @pytest.mark.parametrize(
     ("pattern", "optimizer", "order"),
-    [("gate-aligned", adam, "model first"), ("2:8", sgd, "pruner first"), ("unit", adam, "model first")],
+    [
+        ("gate-aligned", adam, "model first"),
+        ("2:8", sgd, "pruner first"),
+        ("unit", adam, "model first"),
+        ("block-diagonal:2", adam, "pruner first"),
+    ],
 )
 @pytest.mark.parametrize("name", sorted(SCHEDULES))
 def test_three_epochs_and_three_more_are_six_bit_for_bit(name, pattern, optimizer, order):
     schedule = SCHEDULES[name]
-    if pattern == "unit" and schedule.growth:
+    if pattern in ("unit", "block-diagonal:2") and schedule.growth:
         with pytest.raises(BudgetError, match="regrows weights"):
             made(schedule, pattern=pattern)
         return
@@ -635,7 +679,11 @@ def shared():
         ({"criterion": "lattice"}, CriterionError, "no scores of weight granularity"),
         ({"criterion": "lattice", "schedule": jali.SET(1, 5)}, CriterionError, "no scores of weight granularity"),
         ({"budget": Budget(0.5, min_width=4)}, BudgetError, "min_width round widths"),
-        ({"budget": None, "pattern": "block-diagonal:2"}, BudgetError, "'block-diagonal:2' goes at once"),
+        (
+            {"budget": None, "pattern": "block-diagonal:2", "schedule": jali.SET(1, 5)},
+            BudgetError,
+            "'block-diagonal:2' separates groups of units for good, and SET regrows weights; choose",
+        ),
         ({"budget": 1e-5}, BudgetError, "removes nothing"),
         ({"budget": 1e-5, "schedule": None}, BudgetError, "removes nothing"),
         ({"sites": ["encoder"]}, ModelError, "no site matches 'encoder'"),

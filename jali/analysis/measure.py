@@ -13,8 +13,8 @@ from jali.analysis.observe import Run, answers, observe
 from jali.analysis.results import Analysis, SiteAnalysis
 from jali.batches import Batch, batches
 from jali.contraction import Contraction, contraction_bound, sampled_norm
-from jali.dynamics import Floats, Recurrence, site_spectrum
-from jali.errors import ModelError
+from jali.dynamics import Floats, Recurrence, exponent_curve, site_spectrum
+from jali.errors import DynamicsError, ModelError
 from jali.plans import Plan, SitePlan
 from jali.site import Site, sites
 from jali.surgery.mask import mask
@@ -24,6 +24,20 @@ DENSITIES = (0.01, 0.05, 0.2, 0.5, 0.95)
 SEQUENCES, STEPS, EXPONENTS = 16, 100, 256  # the spectrum's cost grows with all three
 COMPONENTS = 3  # of each side of I(X; h_T): a nearest-neighbour estimate needs few
 SAMPLES = 50  # fewer tell nothing
+CUTS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)  # fractions of the recurrent weights below the thresholds τ
+CURVE_SEQUENCES, CURVE_STEPS = 4, 50
+FRACTIONS = (
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.35,
+    0.5,
+    0.7,
+    0.85,
+    1.0,
+)  # of the variance: the distortions of the R(D) curve
 
 
 def analyze(model: nn.Module, data: Any = None, *, plan: Plan | None = None, seed: int = 0) -> Analysis:
@@ -33,8 +47,9 @@ def analyze(model: nn.Module, data: Any = None, *, plan: Plan | None = None, see
     dynamics and information. Batches with targets give I(Y; Ŷ), too: of labels and the largest output, or of real targets
     and outputs. ``plan``: adds modularity, information and the distortion–rate point of the model masked by it.
 
-    The Lyapunov spectrum is that of the first 16 sequences and 100 steps, at most 256 exponents; I(X; h_T) is that of 3
-    principal components of each side. Notes say what was left out and why. All information is in nats.
+    The Lyapunov spectrum is that of the first 16 sequences and 100 steps, at most 256 exponents; the largest exponent under
+    thresholds of the weights that of 4 sequences and 50 steps; I(X; h_T) that of 3 principal components of each side. Notes
+    say what was left out and why. All information is in nats.
     Raises :class:`ModelError`, :class:`PlanError` or :class:`DataError`.
     """
     if not isinstance(model, nn.Module):
@@ -148,7 +163,24 @@ class _Site:
             "bound of sup |Df|": bound,
             "sampled sup |Df|": sampled,
             "theorem III.7": answer.theorem,
+            **self._under_thresholds(recurrence),
         }
+
+    def _under_thresholds(self, recurrence: Recurrence) -> dict[str, Any]:
+        """The largest exponent when recurrent weights below each τ are zero, from a zero state on some of the sequences."""
+        run, magnitudes = self.runs[0], np.abs(recurrence.weights)
+        steps = min(CURVE_STEPS, int(run.lengths[:CURVE_SEQUENCES].min()))
+        thresholds = np.unique([0.0, *np.quantile(magnitudes, CUTS)]).tolist()
+        found: list[float | None] = []
+        for threshold in thresholds:
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges is an error below
+                    found += exponent_curve(recurrence, run.x[:CURVE_SEQUENCES, :steps], [threshold]).tolist()
+            except DynamicsError as error:
+                found.append(None)
+                self.notes.append(f"largest exponent at tau {threshold:.4g}: {error}")
+        below = [float((magnitudes < threshold).mean()) for threshold in thresholds]
+        return {"tau": thresholds, "weights below tau": below, "largest exponent at tau": found}
 
     def _what_was_left_out(self, recurrence: Recurrence, count: int, used: int) -> None:
         steps, every = max(int(run.lengths.max()) for run in self.runs), sum(len(run.x) for run in self.runs)
@@ -203,10 +235,13 @@ def _distortion(runs: Sequence[Run], after: Sequence[Run]) -> dict[str, Any]:
     h, moved = (np.concatenate([run.rows for run in part]) for part in (runs, after))
     variances = np.linalg.eigvalsh(np.cov(h.T).reshape(h.shape[1], -1)).clip(0) if len(h) > 1 else np.zeros(h.shape[1])
     distortion = float(((h - moved) ** 2).sum(axis=1).mean())
+    curve = (np.array(FRACTIONS) * variances.sum()).tolist() if variances.any() else []
     return {
         "distortion": distortion,
         "variance": float(variances.sum()),
         "R(D), Gaussian bound": gaussian_rate(variances, distortion).rate,
+        "curve D": curve,
+        "curve R(D)": [gaussian_rate(variances, at).rate for at in curve],
     }
 
 

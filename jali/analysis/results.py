@@ -24,7 +24,8 @@ class SiteAnalysis:
 
     ``lattice``: irreducible columns and rows at some densities, quantiles of persistence. ``modularity``: Q, community sizes
     and labels, and the same after a plan. ``dynamics``: Lyapunov exponents in nats per step, bounds of sup ‖Df‖₂, theorem
-    III.7. ``information``: I(X; h_T) in nats per estimator. ``pruning``: distortion of the states under a plan, and R(D).
+    III.7, the largest exponent when recurrent weights below τ are zero. ``information``: I(X; h_T) in nats per estimator.
+    ``pruning``: distortion of the states under a plan, R(D) there and as a curve.
     """
 
     name: str

@@ -34,7 +34,7 @@ from jali.inference.fast_layers import FastLayers
 from jali.plain import parse_json
 from jali.plans import Plan
 from jali.site import kind_of
-from jali.surgery.compact import OPAQUE
+from jali.surgery.replace import OPAQUE
 
 SCHEMA, FILE, KEY = 1, "model.safetensors", "jali"
 LEAVES = (*OPAQUE, FastLayers)  # stored whole: tracing does not look into them

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from jali.block_layers import BlockLayer
 from jali.errors import FileError, ModelError
 from jali.inference.fast_layers import Choice, FastLayers
 from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers, Widen
@@ -47,6 +48,8 @@ def describe(module: nn.Module) -> dict[str, Any]:
         return {"type": "UnevenLayers", "layers": layers, "dropout": module.dropout}
     if isinstance(module, FullWidth | FullWidthCell | FullWidthLinear):
         return _wide(module)
+    if isinstance(module, BlockLayer):
+        return {"type": "BlockLayer", "options": {**module.options, "sizes": list(module.sizes)}}
     if isinstance(module, FastLayers):
         chosen = [dataclasses.asdict(choice) for choice in module.choices]
         return {"type": "FastLayers", "layer": describe(module.plain()), "choices": chosen}
@@ -217,6 +220,14 @@ def _full_width_linear(spec: Mapping[str, Any], limit: int) -> nn.Module:
     return module
 
 
+def _block_layer(spec: Mapping[str, Any], limit: int) -> nn.Module:
+    options = _checked(spec["options"])
+    sizes = options["sizes"]
+    # Padding is as long as the longest block, and so is what is stored of it.
+    _size(len(sizes) * max(sizes), limit)
+    return BlockLayer(**{**options, "sizes": [_size(size, limit) for size in sizes]})
+
+
 def _fast_layers(spec: Mapping[str, Any], limit: int) -> nn.Module:
     return FastLayers.of(construct(spec["layer"], limit), [Choice(**choice) for choice in spec["choices"]])  # type: ignore[arg-type]
 
@@ -227,4 +238,5 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], int], nn.Module]] = {
     "FullWidthCell": _full_width_cell,
     "FullWidthLinear": _full_width_linear,
     "FastLayers": _fast_layers,
+    "BlockLayer": _block_layer,
 }

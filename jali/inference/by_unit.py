@@ -21,6 +21,7 @@ from jali.inference.fields import (
     STATE_H,
     STATES,
     TIME,
+    TOGETHER,
     C,
     H,
     U,
@@ -63,18 +64,10 @@ def _recurrence(layer: int, work: int, z: int, rows: int) -> None:
 
 
 @njit(nogil=True)
-def steps_together(count: int) -> int:
-    """Time steps whose input products are done at once, so that their weights are read once for about 8 rows."""
-    if count == 1:
-        return 8
-    return 4 if count == 2 or count % 2 == 1 else 2
-
-
-@njit(nogil=True)
 def _run_chunk(width: Any, layer: int, work: int) -> None:
     """Runs the sequences at work over all their steps."""
     hidden, padded = 4 * load_int(layer + HIDDEN), 4 * load_int(layer + PADDED)
-    time, block = load_int(work + TIME), steps_together(load_int(work + COUNT))
+    time, block = load_int(work + TIME), TOGETHER // load_int(work + COUNT)
     _exchange_states(layer, work, True)
     find_lengths(work)
     for begin in range(0, time, block):

@@ -15,14 +15,14 @@ from typing import Any
 from numba import cfunc, types
 
 from jali.inference import cells, products, transposition
+from jali.inference.packing import Packed
 from jali.inference.vector import width_type
 
 _log = logging.getLogger("jali")
 _FUNCTIONS: dict[str, Any] = {
     "tiles": products.tiles,
     "lanes": products.lanes,
-    "aligned_3": products.aligned_3,
-    "aligned_4": products.aligned_4,
+    "aligned": products.lanes,
     "rows": products.rows,
     "lstm": cells.lstm_cell,
     "gru": cells.gru_cell,
@@ -53,11 +53,19 @@ def _warn(reason: str) -> None:
 
 
 @functools.cache
-def _kernel(name: str, lanes: int) -> Any:
-    signature = types.void(width_type(lanes), *[types.int64] * 5)
+def _kernel(name: str, lanes: int, gates: int, turns: int) -> Any:
+    signature = types.void(width_type(lanes, gates, turns), *[types.int64] * 5)
     return with_cache(lambda cache: cfunc(signature, cache=cache)(_FUNCTIONS[name]))
 
 
-def kernel_address(name: str, lanes: int) -> int:
-    """Address of a kernel for vectors of ``lanes``; it stays valid until the process ends."""
-    return int(_kernel(name, lanes).address)
+def kernel_address(name: str, lanes: int, gates: int = 1, turns: int = 1) -> int:
+    """Address of a kernel for vectors of ``lanes``; it stays valid until the process ends.
+
+    ``gates`` and ``turns`` are those of a product's steps: see :class:`jali.inference.packing.Packed`.
+    """
+    return int(_kernel(name, lanes, gates, turns).address)
+
+
+def product_address(packed: Packed) -> int:
+    """Address of the kernel that multiplies with this matrix."""
+    return kernel_address(packed.format, packed.width, packed.gates, packed.turns)

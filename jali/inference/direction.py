@@ -88,8 +88,10 @@ class Direction:
         ]
         list(_threads(threads).map(lambda part: self.call(*part), parts))
 
-    def call(self, x: Rows, out: Rows, h: int, c: int, steps: int, batch: int, offsets: int) -> None:
-        """One call of the kernels, on one thread; ``offsets``: the address of those of :meth:`run`, or 0."""
+    def call(
+        self, x: tuple[int, int, int], out: tuple[int, int, int], h: int, c: int, steps: int, batch: int, offsets: int
+    ) -> None:
+        """One call of the kernels, on one thread: :class:`Rows`, and as ``offsets`` the address of those of :meth:`run` or 0."""
         work = self._workspace(batch)
         self._entry(self._width, self._address, work.address, *x, *out, h, c, steps, batch, offsets, self.reverse)
         self._spare.append(work)

@@ -25,3 +25,4 @@ WORK_FIELDS = (
 ) = (8 * k for k in range(len(WORK_FIELDS)))  # fmt: skip
 
 CHUNK = 8  # sequences that run together where vectors go over units
+TOGETHER = 16  # rows, over some time steps, whose input products are done at once where vectors go over units

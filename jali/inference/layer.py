@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jali.errors import ModelError, PlanError
-from jali.inference.compiled import kernel_address
-from jali.inference.fields import CELLS, CHUNK, LAYER_FIELDS, PADDED_INPUTS, WORK_FIELDS
+from jali.inference.compiled import kernel_address, product_address
+from jali.inference.fields import CELLS, CHUNK, LAYER_FIELDS, PADDED_INPUTS, TOGETHER, WORK_FIELDS
 from jali.inference.packing import Floats, Packed, aligned_empty, pack
-from jali.inference.products import matrix_table, product_name
+from jali.inference.products import matrix_table
 from jali.inference.vector import Width, default_width
 
 
@@ -142,8 +142,8 @@ def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats,
         "copied": copied,
         "inputs_by_sequence": inputs is not None and inputs.format == "rows",
         "recurrence_apart": cell == "gru",
-        "input_product": 0 if inputs is None else kernel_address(product_name(inputs), lanes),
-        "recurrent_product": kernel_address(product_name(recurrent), lanes),
+        "input_product": 0 if inputs is None else product_address(inputs),
+        "recurrent_product": product_address(recurrent),
         "cell": kernel_address(cell, lanes),
         "to_columns": kernel_address("to_columns", lanes) if by_sequence else 0,
         "to_rows": kernel_address("to_rows", lanes) if by_sequence else 0,
@@ -165,7 +165,7 @@ class Workspace:
     def __init__(self, layer: Layer, batch: int) -> None:
         by_sequence = layer.by_sequence
         count = layer.width if by_sequence else max(min(batch, CHUNK), 1)
-        sums = count if by_sequence else 4 * count + 4  # at least the rows of the steps that are taken together
+        sums = count if by_sequence else TOGETHER
         padded, row = layer.recurrent.padded, layer.row
         padded_inputs = int(layer.table[PADDED_INPUTS // 8])
         sizes = (

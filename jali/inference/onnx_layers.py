@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from jali.block_layers import BlockLayer
 from jali.errors import DataError, ModelError
 from jali.view import View, layer_views
 from jali.widths import UnevenLayers
@@ -138,6 +139,8 @@ def _directions(layers: nn.RNNBase | UnevenLayers) -> list[list[OnnxDirection]]:
     for row in layers.rows():
         found.append([])
         for reverse, module in enumerate(row):
+            if isinstance(module, BlockLayer):
+                module = module.plain()
             view = layer_views(module)[0][0]
             direction = OnnxDirection(view, module)
             direction.attributes["direction"] = "reverse" if reverse else "forward"

@@ -6,8 +6,8 @@ the padding units have weight 0):
 ==============  =====================================================================================================
 format          a step is
 ==============  =====================================================================================================
-``tiles``       one column and its W weights: dense rows, and blocks of 16 rows that share their columns
-``lanes``       two registers of W inputs, and per lane one of these 2W inputs and its weight: any pattern, ``n:m`` best
+``tiles``       one column and its W weights, or W for each gate: dense gates, and blocks of 16 rows that share their columns
+``lanes``       two registers of W inputs, and in some turns per lane one of these and its weight: any pattern, ``n:m`` best
 ``aligned``     as ``lanes``, with one choice of inputs and a weight per gate: gates that share their columns
 ``rows``        one column and weight for each of 4 rows, for W sequences at once: any pattern, for larger batches
 ==============  =====================================================================================================
@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 FORMATS = ("tiles", "lanes", "aligned", "rows")
 ROWS_AT_ONCE = 4
 _ALIGNMENT = 64
-_MAX_OFFSET = 2**31 - 1
+_MAX_COLUMNS = 2**16  # what an index of 16 bits can name
 _FULL = 0.9  # tiles this full are not beaten: the other formats store an index per weight
 _PAIR_LIMIT = 64  # registers up to which all pairs are compared
 
@@ -36,10 +36,11 @@ _PAIR_LIMIT = 64  # registers up to which all pairs are compared
 class Packed:
     """One packed gate matrix.
 
-    ``starts`` (groups + 1) delimits the groups' steps; ``index`` (steps, 1) holds byte offsets of columns for ``tiles``, else
-    (steps, 2) byte offsets of the two registers; ``select`` (steps, W) the lanes' choices, empty for ``tiles``; ``values``
-    (steps, V, W) the weights with V = G for ``aligned``, else 1. ``rows`` has (steps, 4) offsets and (steps, 4, 1) weights, and
-    its inputs and sums hold W sequences per column and row. ``targets`` (groups, 1 or 4) are byte offsets of the groups' sums.
+    ``starts`` (groups + 1) delimits the groups' steps; ``index`` (steps, 1) holds columns for ``tiles``, else (steps, 2)
+    the numbers of the two registers; ``select`` (steps, turns, W) the lanes' choices, empty for ``tiles``;
+    ``values`` (steps, turns, V, W) the weights of V gates, 1 or G. ``rows`` has (steps, 4) columns and (steps, 1, 4, 1) weights,
+    and its inputs and sums hold W sequences per column and row. ``targets`` are byte offsets of the groups' sums: (groups, 1)
+    where a group is W consecutive units, (groups, W) or for ``rows`` (groups, 4) where units of like length go together.
 
     Groups are ordered by their number of steps: loops of equal length are what a processor predicts.
     """
@@ -50,7 +51,7 @@ class Packed:
     nonzero: int
     starts: NDArray[np.int64]
     targets: NDArray[np.int64]
-    index: NDArray[np.int32]
+    index: NDArray[np.uint16]
     select: NDArray[np.uint8]
     values: Floats
 
@@ -58,6 +59,21 @@ class Packed:
     def padded(self) -> int:
         """Units per gate, padding included."""
         return -(-self.shape[1] // self.width) * self.width
+
+    @property
+    def gates(self) -> int:
+        """Gates V that a step serves."""
+        return 1 if self.format == "rows" else self.values.shape[2]
+
+    @property
+    def turns(self) -> int:
+        """How many times a step chooses from its two registers."""
+        return self.values.shape[1]
+
+    @property
+    def scattered(self) -> bool:
+        """Whether each lane has a target of its own."""
+        return self.format != "rows" and self.targets.shape[1] > 1
 
     @property
     def steps(self) -> int:
@@ -88,11 +104,12 @@ def pack(
         raise ModelError(f"weights of shape {array.shape}; a gate matrix is (G, H, C) with G, H ≥ 1")
     if not np.isfinite(array).all():
         raise ModelError("weights that are NaN or infinite cannot be packed; repair or retrain the model")
-    if array.shape[2] * 4 * width > _MAX_OFFSET:
-        raise ModelError(f"{array.shape[2]} columns; byte offsets of 32 bits allow {_MAX_OFFSET // (4 * width)}")
+    if array.shape[2] > _MAX_COLUMNS:
+        raise ModelError(f"{array.shape[2]} columns; the kernels' indices of 16 bits allow {_MAX_COLUMNS}")
     if form is not None:
         return _packer(form)(array, width)
     candidates = [_tiles(array, width)]
+    candidates += [_gate_tiles(array, width)] if array.shape[0] > 1 else []
     if candidates[0].nonzero < _FULL * candidates[0].stored:
         candidates.append(_lanes(array, width))
         candidates += [_aligned(array, width)] if array.shape[0] > 1 else []
@@ -106,19 +123,19 @@ def cost(packed: Packed, batch: int = 1) -> float:
     ``a + b · batch`` per step, a for reading the weights and b for the work. The choice of lanes' inputs takes one instruction
     with 16 lanes, three with 8, and one per lane with 4.
     """
-    gates = packed.values.shape[1]
+    gates, turns = packed.gates, packed.turns
     choice = {16: 1.0, 8: 2.0, 4: 5.0}[packed.width]
     per_step = {
-        "tiles": 0.8 + 0.6 * batch,
-        "lanes": 1.5 + (0.8 * choice + 0.6) * batch,
-        "aligned": 1.0 + 0.5 * gates + (choice + 0.5 * gates) * batch,
-        "rows": 5.5 * -(-batch // packed.width),
+        "tiles": 0.8 * gates + (0.1 + 0.5 * gates) * batch,
+        "lanes": 0.5 + 0.6 * turns + (0.7 + turns * (0.6 * choice + 0.5)) * batch,
+        "aligned": 0.5 * gates + (0.7 + turns * (0.6 * choice + 0.8 * gates)) * batch,
+        "rows": 6.0 * -(-batch // packed.width),
     }
     return packed.steps * per_step[packed.format]
 
 
 def _packer(form: str) -> Any:
-    packers = {"tiles": _tiles, "lanes": _lanes, "aligned": _aligned, "rows": _rows}
+    packers = {"tiles": _best_tiles, "lanes": _lanes, "aligned": _aligned, "rows": _rows}
     if form not in packers:
         raise PlanError(f"format {form!r} is unknown; it is one of {', '.join(FORMATS)}")
     return packers[form]
@@ -156,10 +173,23 @@ def _finish(
 
 
 def _tiles(weights: Floats, width: int) -> Packed:
-    groups = pad_units(weights, width).reshape(-1, width, weights.shape[2])  # (groups, W, C)
-    group, column = np.nonzero((groups != 0).any(1))
-    values = groups[group, :, column][:, None, :]
-    index = (4 * column[:, None]).astype(np.int32)
+    return _from_columns(weights, width, pad_units(weights, width).reshape(-1, 1, width, weights.shape[2]))
+
+
+def _gate_tiles(weights: Floats, width: int) -> Packed:
+    padded = pad_units(weights, width)
+    return _from_columns(weights, width, padded.reshape(len(padded), -1, width, weights.shape[2]).swapaxes(0, 1))
+
+
+def _best_tiles(weights: Floats, width: int) -> Packed:
+    return min(_tiles(weights, width), _gate_tiles(weights, width), key=cost)
+
+
+def _from_columns(weights: Floats, width: int, groups: Floats) -> Packed:
+    """Packs ``groups`` (groups, V, W, C) as ``tiles``: per group, the columns with a weight."""
+    group, column = np.nonzero((groups != 0).any((1, 2)))
+    values = groups[group, :, :, column][:, None]  # (steps, 1, V, W)
+    index = column[:, None].astype(np.uint16)
     targets = 4 * width * np.arange(len(groups))[:, None]
     return _finish("tiles", weights, width, group, targets, index, np.empty((len(index), 0), np.uint8), values)
 
@@ -173,40 +203,60 @@ def _rows(weights: Floats, width: int) -> Packed:
     group = np.repeat(np.arange(len(order)), length)
     position = np.arange(len(group)) - np.repeat(np.cumsum(length) - length, length)
     column = columns[group, :, position]  # (steps, 4)
-    values = rows[order[group], column][..., None]
-    index = (4 * width * column).astype(np.int32)
+    values = rows[order[group], column][:, None, :, None]
+    index = column.astype(np.uint16)
     return _finish("rows", weights, width, group, 4 * width * order, index, np.empty((len(index), 0), np.uint8), values)
 
 
 def _lanes(weights: Floats, width: int) -> Packed:
-    groups = pad_units(weights, width).reshape(-1, 1, width, weights.shape[2])
-    return _from_lists("lanes", weights, width, groups)
+    return _from_lists("lanes", weights, width, pad_units(weights, width).reshape(-1, 1, weights.shape[2]))
 
 
 def _aligned(weights: Floats, width: int) -> Packed:
-    padded = pad_units(weights, width)
-    groups = padded.reshape(len(padded), -1, width, weights.shape[2]).swapaxes(0, 1)
-    return _from_lists("aligned", weights, width, groups)
+    return _from_lists("aligned", weights, width, pad_units(weights, width).swapaxes(0, 1))
 
 
-def _from_lists(form: str, weights: Floats, width: int, groups: Floats) -> Packed:
-    """Packs (groups, V, W, C): per lane, the columns where any of the V gates has a weight."""
-    columns = -(-weights.shape[2] // width) * width
-    groups = np.pad(groups, ((0, 0), (0, 0), (0, 0), (0, columns - weights.shape[2])))
-    group, registers, column, taken = schedule((groups != 0).any(1), width)
+def _from_lists(form: str, weights: Floats, width: int, units: Floats) -> Packed:
+    """Packs ``units`` (U, V, C): per lane one of them, and its columns where any of the V gates has a weight.
+
+    The lanes of a group wait for the longest list, so lists of like length go together, if they differ.
+    """
+    units = np.pad(units, ((0, 0), (0, 0), (0, -weights.shape[2] % width)))
+    length = (units != 0).any(1).sum(1)
+    order = np.argsort(length, kind="stable").reshape(-1, width)
+    natural = np.arange(len(units)).reshape(-1, width)
+    if length[order].max(1).sum() == length[natural].max(1).sum():
+        order = natural
+    targets = 4 * (order[:, :1] if order is natural else order)
+    groups = units[order].swapaxes(1, 2)  # (groups, V, W, C)
+    keep = (groups != 0).any(1)
+    group, registers, column, taken = schedule(keep, width, turns_of(keep, width))
     lane = np.arange(width)
-    values = groups[group[:, None], :, lane, column] * taken[..., None]  # (steps, W, V)
-    select = column % width + width * (column // width != registers[:, :1])
-    index = (registers * 4 * width).astype(np.int32)
-    targets = 4 * width * np.arange(len(groups))[:, None]
-    return _finish(form, weights, width, group, targets, index, select.astype(np.uint8), values.swapaxes(1, 2))
+    values = groups[group[:, None, None], :, lane, column] * taken[..., None]  # (steps, turns, W, V)
+    select = column % width + width * (column // width != registers[:, None, :1])
+    index = registers.astype(np.uint16)
+    return _finish(form, weights, width, group, targets, index, select.astype(np.uint8), values.swapaxes(2, 3))
 
 
-def schedule(keep: NDArray[np.bool_], width: int) -> tuple[NDArray[np.int64], ...]:
+def turns_of(keep: NDArray[np.bool_], width: int) -> int:
+    """How often to choose from the same two registers: as often as neighbouring ones serve every lane, if they do so evenly.
+
+    That is n of m per row, where m divides two registers. Without such a pattern a second turn serves too few lanes.
+    """
+    columns = keep.shape[2] // (2 * width) * 2 * width
+    counts = np.unique(keep[:, :, :columns].reshape(*keep.shape[:2], -1, 2 * width).sum(-1))
+    largest = int(counts.max(initial=0))
+    if keep[:, :, columns:].any() or set(counts.tolist()) - {0, largest}:
+        return 1
+    return next(turns for turns in (4, 3, 2, 1) if largest % turns == 0)
+
+
+def schedule(keep: NDArray[np.bool_], width: int, turns: int = 1) -> tuple[NDArray[np.int64], ...]:
     """Orders the entries of ``keep`` (groups, W, C) into steps that each read two registers of W columns.
 
-    Greedy: a step takes the two registers that serve the lanes with most left to do. Returns the steps' groups (steps,),
-    registers (steps, 2), columns (steps, W) and whether a lane has an entry there (steps, W), in no particular order.
+    Greedy: a step takes the two registers that serve the lanes with most left to do, neighbours if it chooses more than once,
+    and each lane takes one entry in each of its ``turns``. Returns the steps' groups (steps,), registers (steps, 2), columns
+    (steps, turns, W) and whether a lane has an entry there (steps, turns, W), in no particular order.
     """
     n, lanes, columns = keep.shape
     parts = keep.reshape(n, lanes, columns // width, width)
@@ -216,20 +266,22 @@ def schedule(keep: NDArray[np.bool_], width: int) -> tuple[NDArray[np.int64], ..
     live = np.flatnonzero(left.any((1, 2)))
     out: list[tuple[NDArray[Any], ...]] = []
     while len(live):
-        a, b = _best_pair(left[live])
+        a, b = _best_pair(left[live]) if turns == 1 else _best_neighbours(left[live], turns)
         rows, lane = live[:, None], np.arange(lanes)
-        in_a, in_b = left[rows, lane, a[:, None]], left[rows, lane, b[:, None]]
-        register = np.where((in_b > in_a), b[:, None], a[:, None])
-        taken = np.maximum(in_a, in_b) > 0
-        position = np.minimum(done[rows, lane, register], width - 1)
-        column = register * width + order[rows, lane, register, position]
-        out.append((live, np.stack([a, b], 1), column, taken))
-        left[rows, lane, register] -= taken
-        done[rows, lane, register] += taken
+        served: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        for _ in range(turns):
+            in_a, in_b = left[rows, lane, a[:, None]], left[rows, lane, b[:, None]]
+            register = np.where((in_b > in_a), b[:, None], a[:, None])
+            taken = np.maximum(in_a, in_b) > 0
+            position = np.minimum(done[rows, lane, register], width - 1)
+            served.append((register * width + order[rows, lane, register, position], taken))
+            left[rows, lane, register] -= taken
+            done[rows, lane, register] += taken
+        out.append((live, np.stack([a, b], 1), *(np.stack(parts, 1) for parts in zip(*served, strict=True))))
         live = live[left[live].any((1, 2))]
     if not out:
-        empty = np.empty((0, lanes), np.int64)
-        return np.empty(0, np.int64), empty[:, :2], empty, empty.astype(bool)
+        empty = np.empty((0, turns, lanes), np.int64)
+        return np.empty(0, np.int64), np.empty((0, 2), np.int64), empty, empty.astype(bool)
     group, registers, column, taken = (np.concatenate(p) for p in zip(*out, strict=True))
     return group, registers, column, taken
 
@@ -246,3 +298,10 @@ def _best_pair(left: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     a = single.argmax(1)
     served = serves[np.arange(len(left)), :, a]
     return a, (single - (weighted * served[..., None]).sum(1)).argmax(1)
+
+
+def _best_neighbours(left: Floats, turns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Per group, the registers 2j and 2j + 1 that together serve most lanes and turns."""
+    pairs = np.pad(left, ((0, 0), (0, 0), (0, left.shape[2] % 2))).reshape(*left.shape[:2], -1, 2).sum(-1)
+    a = 2 * np.minimum(pairs, turns).sum(1).argmax(1)
+    return a, np.minimum(a + 1, left.shape[2] - 1)

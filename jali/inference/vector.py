@@ -21,7 +21,19 @@ from numba.core import cgutils
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 
 from jali.errors import LimitError
-from jali.inference.emit import F32, I32, I64, at, call, cpu_has, load_vector, multiply_add, splat_value, vector
+from jali.inference.emit import (
+    F32,
+    I32,
+    I64,
+    at,
+    call,
+    cpu_has,
+    load_vector,
+    multiply_add,
+    quotient,
+    splat_value,
+    vector,
+)
 
 WIDTHS = (4, 8, 16)
 _SOURCES = (
@@ -53,11 +65,11 @@ class Width:
 
 
 class WidthType(types.Type):
-    """Numba type of a :class:`Width`."""
+    """Numba type of a :class:`Width`; kernels of products also see the ``gates`` and ``turns`` of their steps in it."""
 
-    def __init__(self, lanes: int, digest: str) -> None:
-        self.lanes = lanes
-        super().__init__(name=f"Width({lanes}, {digest})")
+    def __init__(self, lanes: int, digest: str, gates: int = 1, turns: int = 1) -> None:
+        self.lanes, self.gates, self.turns = lanes, gates, turns
+        super().__init__(name=f"Width({lanes}, {gates}, {turns}, {digest})")
 
 
 class VecType(types.Type):
@@ -68,9 +80,9 @@ class VecType(types.Type):
         super().__init__(name=f"Vec({lanes})")
 
 
-def width_type(lanes: int) -> WidthType:
+def width_type(lanes: int, gates: int = 1, turns: int = 1) -> WidthType:
     """Numba type of ``Width(lanes)``, for explicit signatures."""
-    return WidthType(Width(lanes).lanes, sources_digest())
+    return WidthType(Width(lanes).lanes, sources_digest(), gates, turns)
 
 
 @register_model(WidthType)
@@ -152,7 +164,16 @@ def _binary(name: str, meaning: str) -> Any:
 add = _binary("fadd", "Lane-wise ``a + b``.")
 sub = _binary("fsub", "Lane-wise ``a - b``.")
 mul = _binary("fmul", "Lane-wise ``a · b``.")
-div = _binary("fdiv", "Lane-wise ``a / b``.")
+
+
+@operation
+def div(typingctx: Any, a: Any, b: Any) -> Any:
+    """Lane-wise ``a / b``, for b of magnitude 1 … 2¹²⁷."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return quotient(builder, *args)
+
+    return a(a, a), codegen
 
 
 def _bound(name: str, comparison: str, meaning: str) -> Any:

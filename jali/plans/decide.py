@@ -57,14 +57,16 @@ def decide_weights(
     budget: Budget,
     pattern: Pattern = UNSTRUCTURED,
     thin: float = 0.0,
+    groups: Mapping[Site, np.ndarray] | None = None,
 ) -> dict[Site, dict[str, np.ndarray]]:
     """Site → view field → keep mask.
 
     The worst groups of ``pattern`` go until the fraction of weights removed is nearest to the budget's, or those scored
     below its threshold; ``thin``: of those that would stay, this fraction goes too. Equal groups go by descending index, so
-    that a plan depends on nothing else. ``n:m`` and ``block-diagonal:k`` patterns fix what goes; the latter plans ``w_rec``
-    only. Raises :class:`BudgetError` for widths in the budget, and for sites of which a ``block-diagonal:k`` pattern cannot
-    be had.
+    that a plan depends on nothing else. An ``n:m`` pattern fixes what goes. A ``block-diagonal:k`` pattern plans ``w_rec`` only,
+    with the ``groups`` of :func:`decide_groups` unless they are given: all weights between them go, the worst first where the
+    budget is below the sparsity that the pattern fixes. Raises :class:`BudgetError` for widths in the budget, and for sites
+    of which a ``block-diagonal:k`` pattern cannot be had.
     """
     if budget.multiple_of != 1 or budget.min_width != 1:
         raise BudgetError("multiple_of and min_width round widths, and a plan of weights changes none; leave them out")
@@ -73,26 +75,32 @@ def decide_weights(
         thinned = dataclasses.replace(pattern, per_row=(n - round(thin * n), m))
         return {site: {f: thinned.keep_per_row(s) for f, s in fields.items()} for site, fields in scores.items()}
     if pattern.diagonal is not None:
-        return {site: {"w_rec": _keep_diagonal(site, fields, pattern)} for site, fields in scores.items()}
+        labels = decide_groups(scores, pattern) if groups is None else groups
+        part = float(budget.sparsity or 0) / float(pattern.sparsity or 1)
+        return {site: {"w_rec": _kept_between(f["w_rec"], labels[site], part)} for site, f in scores.items()}
     places = [(site, field) for site, fields in scores.items() for field in fields]
     out: dict[Site, dict[str, np.ndarray]] = {site: {} for site in scores}
     for rivals, quota in _rivals(places, scores, budget):
         parts = [(site, f, pattern.groups(scores[site][f].shape)) for site, f in rivals]
-        sizes = [np.bincount(groups.ravel()) for *_, groups in parts]
+        sizes = [np.bincount(number.ravel()) for *_, number in parts]
         means = [
-            np.bincount(groups.ravel(), weights=scores[site][f].ravel()) / size
-            for (site, f, groups), size in zip(parts, sizes, strict=True)
+            np.bincount(number.ravel(), weights=scores[site][f].ravel()) / size
+            for (site, f, number), size in zip(parts, sizes, strict=True)
         ]
         going = quota + round(thin * (sum(scores[site][f].size for site, f in rivals) - quota))
         keep = _kept_groups(np.concatenate(means), np.concatenate(sizes), budget, going)
         ends = np.cumsum([len(size) for size in sizes])[:-1]
-        for (site, f, groups), kept in zip(parts, np.split(keep, ends), strict=True):
-            out[site][f] = kept[groups]
+        for (site, f, number), kept in zip(parts, np.split(keep, ends), strict=True):
+            out[site][f] = kept[number]
     return out
 
 
-def _keep_diagonal(site: Site, scores: Mapping[str, np.ndarray], pattern: Pattern) -> np.ndarray:
-    """Keep mask of the recurrent weights, (G, H, H)."""
+def decide_groups(scores: Mapping[Site, Mapping[str, np.ndarray]], pattern: Pattern) -> dict[Site, np.ndarray]:
+    """Site → group of every unit, (H,), of a ``block-diagonal:k`` pattern; :class:`BudgetError` where it cannot be had."""
+    return {site: _groups(site, fields, pattern) for site, fields in scores.items()}
+
+
+def _groups(site: Site, scores: Mapping[str, np.ndarray], pattern: Pattern) -> np.ndarray:
     recurrent = scores.get("w_rec")
     if recurrent is None or recurrent.shape[2] != site.size:
         why = "has no recurrent weights" if recurrent is None else "has a projection, which mixes all units"
@@ -104,7 +112,16 @@ def _keep_diagonal(site: Site, scores: Mapping[str, np.ndarray], pattern: Patter
             f"pattern {pattern.name!r} asks for more groups than the {site.size} units of site {site.name!r}; give "
             f"block-diagonal:{site.size} or less"
         )
-    return pattern.keep_diagonal(recurrent)
+    return pattern.diagonal_groups(recurrent)
+
+
+def _kept_between(scores: np.ndarray, labels: np.ndarray, part: float) -> np.ndarray:
+    """Keep mask (G, H, H): everything inside the groups, and of what lies between them all but the worst ``part``."""
+    keep = np.ones(scores.shape, dtype=bool)
+    between = np.flatnonzero(np.broadcast_to(labels[:, None] != labels[None, :], scores.shape))
+    order = np.lexsort((-between, scores.ravel()[between]))
+    keep.ravel()[between[order[: round(min(part, 1.0) * len(between))]]] = False
+    return keep
 
 
 def regrown_weights(

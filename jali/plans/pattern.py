@@ -13,7 +13,8 @@ pattern               what goes or stays as one
 With ``block-diagonal:k`` the recurrence falls apart into k independent ones that can run in parallel. The groups differ in
 size by one unit at most and are the same in all gates; they are chosen so that as much score as can be found stays
 (:mod:`jali.maths.partition`). The input weights stay whole, and the sparsity of the recurrent ones is 1 − 1/k, or nearly so
-where k does not divide the number of units.
+where k does not divide the number of units. A training schedule (:class:`jali.Pruner`) finds the groups when it first cuts, and
+then removes the weights between them one by one, the worst first.
 
 A group's score is the mean of its weights' scores, so that small groups at an edge compete fairly.
 """
@@ -91,12 +92,11 @@ class Pattern:
             np.put_along_axis(keep[..., start : start + m], best, True, axis=-1)
         return keep
 
-    def keep_diagonal(self, scores: np.ndarray) -> np.ndarray:
-        """Keep mask of a ``block-diagonal:k`` pattern from the scores of recurrent weights, both (G, H, H)."""
+    def diagonal_groups(self, scores: np.ndarray) -> np.ndarray:
+        """Group of every unit, (H,), of a ``block-diagonal:k`` pattern from the scores of recurrent weights (G, H, H)."""
         if self.diagonal is None:
             raise BudgetError(f"pattern {self.name!r} has no diagonal blocks; it needs a budget")
-        labels = balanced_partition(scores.sum(axis=0), self.diagonal)
-        return np.broadcast_to(labels[:, None] == labels[None, :], scores.shape).copy()
+        return balanced_partition(scores.sum(axis=0), self.diagonal)
 
 
 UNSTRUCTURED = Pattern("weight")

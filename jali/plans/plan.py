@@ -49,6 +49,12 @@ class Plan:
                 Pattern.parse(self.pattern)
             except BudgetError as error:
                 raise PlanError(f"not a valid plan: {error}") from None
+        grouped = self.pattern is not None and Pattern.parse(self.pattern).diagonal is not None
+        for site in self.sites:
+            expect(
+                bool(site.groups) == grouped,
+                f"site {site.name!r} has {'' if site.groups else 'no '}groups of units, and the pattern is {self.pattern!r}",
+            )
         expect(
             self.granularity in ("unit", "weight"), f"granularity {self.granularity!r} is neither 'unit' nor 'weight'"
         )

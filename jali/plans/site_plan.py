@@ -23,7 +23,8 @@ class SitePlan:
     """What goes at one site: ``removed`` unit indices, or for weights ``keep`` masks per view field.
 
     ``scores`` are the unit scores that decided, one per unit; ``keep`` has boolean masks of ``w_in`` (G, H, I) and
-    ``w_rec`` (G, H, R). A plan of weights has neither ``removed`` nor ``scores``.
+    ``w_rec`` (G, H, R). A plan of weights has neither ``removed`` nor ``scores``. ``groups``: with a ``block-diagonal:k`` pattern
+    the group of every unit, 0 … k − 1; else empty.
     Raises :class:`PlanError` for indices out of range or duplicated, and for anything of another type or shape.
     """
 
@@ -33,6 +34,7 @@ class SitePlan:
     removed: tuple[int, ...] = ()
     scores: tuple[float, ...] = ()
     keep: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+    groups: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         expect(isinstance(self.name, str), f"site name {self.name!r} is not a string")
@@ -57,6 +59,13 @@ class SitePlan:
                 mask.dtype == np.bool_ and mask.ndim == 3 and mask.shape[:2] == (GATES[self.kind], self.size),
                 f"{where}: mask {name!r} of shape {mask.shape} does not fit {GATES[self.kind]} gates of {self.size} units",
             )
+        for group in self.groups:
+            expect(is_whole(group) and group >= 0, f"{where}: group {group!r} is not a whole number from 0")
+        if self.groups:
+            square = "w_rec" in self.keep and self.keep["w_rec"].shape[2] == self.size
+            expect(square, f"{where}: it has groups of units, but no square mask 'w_rec'")
+            expect(len(self.groups) == self.size, f"{where}: {len(self.groups)} groups named for {self.size} units")
+        object.__setattr__(self, "groups", tuple(int(group) for group in self.groups))
         object.__setattr__(self, "size", int(self.size))
         object.__setattr__(self, "removed", tuple(int(unit) for unit in self.removed))
         object.__setattr__(self, "scores", tuple(float(score) for score in self.scores))
@@ -69,6 +78,13 @@ class SitePlan:
     def kept(self) -> np.ndarray:
         """Indices of the kept units, ascending."""
         return np.setdiff1d(np.arange(self.size), np.asarray(self.removed, dtype=int))
+
+    def between(self) -> int:
+        """How many weights stay between units of different :attr:`groups`; 0 without groups."""
+        if not self.groups:
+            return 0
+        labels = np.asarray(self.groups)
+        return int(np.count_nonzero(self.keep["w_rec"] & (labels[:, None] != labels[None, :])))
 
     def counts(self) -> tuple[int, int]:
         """(removed, total) of what this site's plan counts: units, or weights."""
@@ -83,17 +99,22 @@ def site_to_json(site: SitePlan) -> dict[str, Any]:
     if not site.keep:
         return body | {"removed": list(site.removed), "scores": list(site.scores)}
     bits = {name: base64.b64encode(np.packbits(mask).tobytes()).decode("ascii") for name, mask in site.keep.items()}
-    return body | {"keep": {name: {"shape": list(site.keep[name].shape), "bits": bits[name]} for name in bits}}
+    masks = {name: {"shape": list(site.keep[name].shape), "bits": bits[name]} for name in bits}
+    return body | {"keep": masks} | ({"groups": list(site.groups)} if site.groups else {})
 
 
 def site_from_json(body: Any) -> SitePlan:
     """What :func:`site_to_json` gave; :class:`PlanError` for anything else."""
     weights = isinstance(body, dict) and "keep" in body
-    require_fields(body, ["name", "kind", "size", *(["keep"] if weights else ["removed", "scores"])], "a site")
+    grouped = ["groups"] if weights and "groups" in body else []
+    require_fields(
+        body, ["name", "kind", "size", *(["keep"] if weights else ["removed", "scores"]), *grouped], "a site"
+    )
     read: dict[str, Any]
     if weights:
         expect(isinstance(body["keep"], dict) and bool(body["keep"]), f"keep is {short(body['keep'])}, not masks")
         read = {"keep": {name: _mask_from_json(mask, name) for name, mask in body["keep"].items()}}
+        read |= {name: tuple(require_list(body[name], name)) for name in grouped}
     else:
         read = {name: tuple(require_list(body[name], name)) for name in ("removed", "scores")}
     return SitePlan(**body | read)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jali.errors import DataError, FileError, JaliError
 from jali.files import writable_folder
+from jali.report.analysis import analysis_section, saved_analyses
 from jali.report.html import write_report
 from jali.report.tables import Figure, Table, markdown, metrics_tables, printable, show
 from jali.runs.record import Record, canonical
@@ -210,28 +211,34 @@ def _report(
 
 
 def regenerate_report(folder: str | Path, console: Console | None = None, as_markdown: bool = False) -> Path:
-    """Write ``folder/report.html`` again from ``folder/records.jsonl`` alone; what ``jali report`` does.
+    """Write ``folder/report.html`` again from ``folder/records.jsonl`` and saved analyses alone; what ``jali report`` does.
 
     The tables are printed, too, ``as_markdown`` if so wanted.
 
     Tables and figures come from the study that the records name; records of a study that nobody knows get plain tables
-    of their metrics. Raises DataError when the folder holds no whole record.
+    of their metrics; every JSON file that :func:`jali.analyze` saved there gets a section. Raises DataError when the folder
+    holds neither a whole record nor an analysis.
     """
     from rich.console import Console
 
     console = console or Console()
     store = RecordStore(folder)
     records = store.records()
-    if not records:
+    analyses, problems = saved_analyses(store.folder)
+    if not records and not analyses:
         raise DataError(_nothing_recorded(store))
     by_study = {name: [r for r in records if r.study == name] for name in dict.fromkeys(r.study for r in records)}
     parts = [_part(name, own, store.path) for name, own in by_study.items()]
-    tables = [table for part in parts for table in part.tables]
+    sections = [analysis_section(found, name, named=len(analyses) > 1) for name, found in analyses]
+    tables = [t for part in parts for t in part.tables] + [t for section in sections for t in section.tables]
+    figures = [f for part in parts for f in part.figures] + [f for section in sections for f in section.figures]
     _print_tables(tables, console, as_markdown)
+    titles = [part.title for part in parts] or [f"Analysis of {found.model}" for _, found in analyses]
     page = write_report(
-        records, store.folder / "report.html", title="; ".join(part.title for part in parts),
+        records, store.folder / "report.html", title="; ".join(dict.fromkeys(titles)),
         lead=" ".join(part.lead for part in parts if part.lead), tables=tables,
-        figures=[figure for part in parts for figure in part.figures], notes=store.problems,
+        figures=figures,
+        notes=[*store.problems, *problems, *(note for section in sections for note in section.notes)],
     )  # fmt: skip
     console.print(f"report: {page}", markup=False, soft_wrap=True)
     return page
@@ -263,7 +270,7 @@ def _part(name: str, records: Sequence[Record], path: Path) -> _Part:
 def _nothing_recorded(store: RecordStore) -> str:
     if store.problems:
         return f"{'; '.join(store.problems)}; no other record is there: run the command that wrote it again"
-    return f"{store.path} holds no records; give the folder that a study or demo wrote to"
+    return f"{store.path} holds no records; give the folder that a study, demo or analysis wrote to"
 
 
 def _print_tables(tables: Sequence[Table], console: Console, as_markdown: bool = False) -> None:

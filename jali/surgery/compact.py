@@ -6,9 +6,8 @@ tracing proves that it may; elsewhere the layer gives its output back at full wi
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,12 @@ from jali.site import module_sites, sites
 from jali.surgery.agreement import UNCHECKED, disagreement, trains
 from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask, planned_sites
+from jali.surgery.replace import OPAQUE, dropped_hooks, plain_classes, proved_for, replaced
 from jali.surgery.surgery import Surgery
 from jali.view import AtPath, View, build, build_cell, build_linear, layer_views, read
 from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers
 
 _log = logging.getLogger("jali")
-OPAQUE = (FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers)
 
 
 def compact(model: nn.Module, plan: Plan, example_inputs: Any = None, fold: Any = None) -> nn.Module:
@@ -75,7 +74,7 @@ def operate(model: nn.Module, plan: Plan, example_inputs: Any = None) -> Surgery
     surgery = _cut(model, plan, None, why=why)
     why = disagreement(masked, surgery.compact, batch)
     if why is not None and why != UNCHECKED:
-        hooks = _dropped_hooks(model, surgery.inner)
+        hooks = dropped_hooks(model, surgery.inner)
         raise ModelError(
             f"{type(model).__name__} does not compute the same after cutting, even at full outer width; its forward "
             f"depends on the inside of a pruned layer, or on chance: {'; '.join([why, *hooks])}. Or use jali.mask for this "
@@ -105,10 +104,10 @@ def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = No
         inner[path] = (
             f"{path}.inner".lstrip(".") if isinstance(new, FullWidth | FullWidthCell | FullWidthLinear) else path
         )
-        compacted = _replaced(compacted, model, path, new)
+        compacted = replaced(compacted, model, path, new)
     cells = [path for path in inner if isinstance(compacted.get_submodule(path), FullWidthCell)]
-    notes = [*_notes(flow, pruned, why, cells), *_proved_for(model, batch, inputs), *_dropped_hooks(model, inner)]
-    notes += _plain_classes(model, inner)
+    notes = [*_notes(flow, pruned, why, cells), *proved_for(model, batch, inputs), *dropped_hooks(model, inner)]
+    notes += plain_classes(model, inner)
     return Surgery(model, compacted, plan, flow, keep, inputs, inner, tuple(notes))
 
 
@@ -164,18 +163,6 @@ def _smaller_layers(
     return inner
 
 
-def _replaced(compacted: nn.Module, model: nn.Module, path: str, new: nn.Module) -> nn.Module:
-    """``compacted`` with the module at ``path``, under every name that it has, replaced."""
-    old = model.get_submodule(path)
-    if not path:
-        return new
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if module is old:
-            parent, _, leaf = name.rpartition(".")
-            setattr(compacted.get_submodule(parent), leaf, new)
-    return compacted
-
-
 def _notes(flow: Flow, pruned: Sequence[Any], why: str | None, cells: Sequence[str]) -> list[str]:
     if why or flow.reason:
         return [f"every pruned layer keeps its outer width: {why or flow.reason}"]
@@ -187,39 +174,3 @@ def _notes(flow: Flow, pruned: Sequence[Any], why: str | None, cells: Sequence[s
         if port.module in modules
     ]
     return escapes + [f"the states of {path!r} keep their full width: it is a cell" for path in cells]
-
-
-def _proved_for(model: nn.Module, batch: Batch | None, shrunk: Mapping[str, Any]) -> list[str]:
-    """Which arguments were traced at their defaults; with other values the forward code may read other features."""
-    if batch is None or not shrunk:
-        return []
-    signature = inspect.signature(model.forward)
-    given = signature.bind(*batch.args, **batch.kwargs).arguments
-    left = [p for name, p in signature.parameters.items() if name not in given and p.default is not p.empty]
-    if not left:
-        return []
-    defaults = ", ".join(f"{p.name}={p.default!r}" for p in left)
-    return [
-        f"proved for calls with {defaults}, as the example inputs leave it; give example inputs that set what you set"
-    ]
-
-
-def _dropped_hooks(model: nn.Module, replaced: Mapping[str, str]) -> list[str]:
-    """A new module has no hooks; those of a mask are not needed any more."""
-    modules = {path: model.get_submodule(path) for path in replaced}
-    hooks = {path: [*m._forward_hooks.values(), *m._forward_pre_hooks.values()] for path, m in modules.items()}
-    return [
-        f"the forward hooks of {path!r} are not on its replacement; register them again if they are wanted"
-        for path, found in hooks.items()
-        if any(not getattr(hook, "only_initial_state", False) for hook in found)
-    ]
-
-
-def _plain_classes(model: nn.Module, replaced: Mapping[str, str]) -> list[str]:
-    """A new module is PyTorch's own; what a subclass adds to it is not there any more."""
-    modules = {path: type(model.get_submodule(path)) for path in replaced}
-    return [
-        f"{path!r} was a {cls.__name__}; its replacement is plain and has no methods or attributes of that class"
-        for path, cls in modules.items()
-        if not cls.__module__.startswith("torch.")
-    ]

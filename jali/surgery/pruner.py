@@ -39,8 +39,9 @@ class Pruner:
     momentum is kept at zero where the weights are; schedules that regrow or rewind need it. Masked weights get no gradient, so
     clipping counts the others only (but in the steps in which :class:`jali.RigL` changes the mask: it needs all gradients).
     ``schedule``: :class:`jali.OneShot` by default (at once), :class:`jali.Periodic`, :class:`jali.Cubic`, :class:`jali.Rewind`,
-    :class:`jali.SET`, :class:`jali.RigL`. With an ``n:m`` pattern a gradual schedule passes through n', n'−1, …, n of m. The
-    other arguments are those of :func:`jali.plan`; criteria that need data measure it again at every change.
+    :class:`jali.SET`, :class:`jali.RigL`. On the way, a gradual schedule passes through n', n'−1, …, n of m with an
+    ``n:m`` pattern; with ``block-diagonal:k`` it finds the groups of units when it first cuts, and then ever more weights between
+    them go. The other arguments are those of :func:`jali.plan`; criteria that need data measure it again at every change.
 
     AMP: call ``step()`` after ``scaler.step(optimizer)`` also when that skipped the step; a regrowth whose gradients overflowed
     is skipped with it. ``DistributedDataParallel`` and compiled models may be given; the masks depend on the weights, the
@@ -94,9 +95,10 @@ class Pruner:
             raise BudgetError(f"{name} needs the sparsity to reach, and the budget is a threshold; give a sparsity")
         if self._budget.sparsity is not None:
             schedule.sparsity(schedule.begin, self._budget.sparsity)
-        if self._planner.pattern.diagonal is not None and not isinstance(schedule, OneShot):
+        if self._planner.pattern.diagonal is not None and schedule.growth:
             raise BudgetError(
-                f"pattern {self._planner.pattern.name!r} goes at once; choose schedule=jali.OneShot(at=...)"
+                f"pattern {self._planner.pattern.name!r} separates groups of units for good, and {name} regrows weights; "
+                "choose jali.Cubic, Periodic, Rewind or OneShot"
             )
         if schedule.growth and self._planner.granularity == "unit":
             raise BudgetError(f"{name} regrows weights, and the granularity is 'unit'; choose granularity='weight'")
