@@ -220,6 +220,8 @@ def test_a_stopped_study_shows_what_it_has_goes_on_and_says_that_it_is_reduced(
     first = run_study(STUDY, tmp_path, seeds=1, console=Console(file=io.StringIO(), width=200))
     assert not first.finished
     assert len(first.records) == len(SMALL.lrs) + 1
+    titles = [table.title.split(":")[0].split(" (")[0] for table in STUDY.summary(first.records)]
+    assert titles == ["Pruned during training", "What was run", "Choice of the learning rate"]
     monkeypatch.setattr(anchor_training.Training, "run", made)
     shown = io.StringIO()
     second = run_study(STUDY, tmp_path, seeds=1, console=Console(file=shown, width=200))

@@ -33,8 +33,8 @@ def _same_task(config: dict[str, Any]) -> bool:
 SECTIONS: dict[When, tuple[str, str]] = {
     "training": (
         "Pruned during training",
-        "Published: pruned at initialisation by the spectrum of the Jacobian. Ours trains the weights that go until they do; "
-        "the published networks are sparse from the start, and so are those of RigL.",
+        "Published: pruned at initialisation by the spectrum of the Jacobian. On the cubic schedule a weight is trained until it "
+        "goes; RigL's networks, like the published ones, are sparse from the start.",
     ),
     "initialisation": (
         "Pruned at initialisation",

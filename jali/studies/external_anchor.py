@@ -78,7 +78,8 @@ class ExternalAnchor(Study):
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
         made = [record for record in records if "lr" not in record.task]
-        tables = [against_published(made, when) for when in SECTIONS] + [details(made)] if made else []
+        compared = [against_published(made, when) for when in SECTIONS if made]
+        tables = [*(table for table in compared if table.rows), details(made)] if made else []
         return [*tables, learning_rates(records)] if records else []
 
     def figures(self, records: Sequence[Record]) -> list[Figure]:
