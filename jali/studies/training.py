@@ -18,11 +18,12 @@ from jali.surgery.decode import HELD_OUT, RIDGES
 
 
 class SequenceClassifier(nn.Module):
-    """One recurrent layer, and a linear head on its last step: (B, T, features) → (B, classes)."""
+    """One recurrent layer ("RNN", "LSTM" or "GRU"), and a linear head on its last step: (B, T, features) → (B, classes)."""
 
-    def __init__(self, features: int, hidden: int, classes: int) -> None:
+    def __init__(self, features: int, hidden: int, classes: int, cell: str = "LSTM") -> None:
         super().__init__()
-        self.rnn = nn.LSTM(features, hidden, batch_first=True)
+        layers = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
+        self.rnn = layers[cell](features, hidden, batch_first=True)
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
