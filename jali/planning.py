@@ -15,7 +15,17 @@ from jali.batches import Batch, batches
 from jali.criterion import Criterion, get
 from jali.errors import BudgetError, DataError, ModelError
 from jali.evidence import Loss, SiteEvidence, collect
-from jali.plans import UNSTRUCTURED, Budget, Granularity, Pattern, Plan, SitePlan, decide_units, decide_weights
+from jali.plans import (
+    UNSTRUCTURED,
+    Budget,
+    Granularity,
+    Pattern,
+    Plan,
+    SitePlan,
+    Weights,
+    decide_units,
+    decide_weights,
+)
 from jali.plans.decide import WeightMasks
 from jali.site import Site, sites
 from jali.view import View, check_parameters, read
@@ -31,6 +41,7 @@ def plan(
     *,
     granularity: Granularity = "unit",
     pattern: str | None = None,
+    weights: Weights = "all",
     sites: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     loss: Loss | None = None,
@@ -45,12 +56,14 @@ def plan(
     ``pattern``: weights that go together, for fast kernels: "weight", "gate-aligned", "block:16x1", "3:32" (of every 32
     columns of a row 3 stay) or "block-diagonal:4" (4 groups of units that do not read each other); the last two fix the
     budget; see :mod:`jali.plans.pattern`. But for "unit" it implies weights.
+    ``weights``: of which matrices of a site they go: "all", "recurrent" (``weight_hh``) or "input" (``weight_ih``); the budget
+    then counts these only.
     ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
     planned only where it is named. ``loss(output, target)`` for criteria that need gradients.
     Raises :class:`ModelError` (also for NaN or infinite values in any parameter of the model), :class:`CriterionError`,
     :class:`BudgetError` or :class:`DataError`.
     """
-    planner = Planner.of(model, criterion, data, granularity, pattern, sites, options, loss, seed)
+    planner = Planner.of(model, criterion, data, granularity, pattern, weights, sites, options, loss, seed)
     limit = planner.budget(budget)
     result = planner.decide(model, limit)
     if result.sparsity == 0.0:
@@ -66,6 +79,7 @@ class Planner:
     granularity: Granularity
     pattern: Pattern
     named: bool  # whether the caller named the pattern; the plan then says so
+    weights: Weights
     criterion: Criterion
     items: Sequence[Batch] | None
     loss: Loss | None
@@ -81,6 +95,7 @@ class Planner:
         data: Any,
         granularity: Granularity,
         pattern: str | None,
+        weights: Weights,
         sites: Sequence[str] | None,
         options: Mapping[str, Any] | None,
         loss: Loss | None,
@@ -95,6 +110,7 @@ class Planner:
         elif pattern is not None:
             granularity = "weight"
         together = UNSTRUCTURED if pattern is None else Pattern.parse(pattern)
+        _check_weights(weights, granularity, together, chosen)
         method = get(criterion, options, seed)
         for site in chosen:
             read(model, site)
@@ -102,7 +118,7 @@ class Planner:
         if method.needs and data is None:
             raise DataError(f"criterion {criterion!r} needs calibration data; pass data=...")
         items = None if data is None else batches(data)
-        return Planner(tuple(chosen), granularity, together, pattern is not None, method, items, loss, seed)
+        return Planner(tuple(chosen), granularity, together, pattern is not None, weights, method, items, loss, seed)
 
     def budget(self, budget: float | Budget | None) -> Budget:
         """``budget`` as a :class:`Budget`, 0.5 by default; with an ``n:m`` pattern the one that it fixes."""
@@ -133,7 +149,9 @@ class Planner:
 
     def weight_scores(self, model: nn.Module, criterion: Criterion | None = None) -> WeightScores:
         """Scores of the weights of ``model`` as it is now, by another criterion if one is given."""
-        return self._scores(model, criterion or self.criterion)
+        scores = self._scores(model, criterion or self.criterion)
+        field = _FIELDS.get(self.weights)
+        return scores if field is None else {site: {field: found[field]} for site, found in scores.items()}
 
     def weight_plan(self, keep: WeightMasks, limit: Budget) -> Plan:
         """The plan that keeps the weights ``keep``, decided by ``limit``."""
@@ -181,6 +199,24 @@ class Planner:
     def with_pattern(self, pattern: Pattern) -> Planner:
         """The same with another pattern."""
         return dataclasses.replace(self, pattern=pattern)
+
+
+_FIELDS = {"recurrent": "w_rec", "input": "w_in"}
+
+
+def _check_weights(weights: str, granularity: str, pattern: Pattern, chosen: Sequence[Site]) -> None:
+    """:class:`BudgetError` where ``weights`` cannot be had."""
+    if weights not in ("all", *_FIELDS):
+        raise BudgetError(f"weights={weights!r} is unknown; it is 'all', 'recurrent' or 'input'")
+    if weights == "all":
+        return
+    if granularity == "unit":
+        raise BudgetError(f"weights={weights!r} names matrices, and whole units go; choose granularity='weight'")
+    if weights == "input" and pattern.diagonal is not None:
+        raise BudgetError(f"pattern {pattern.name!r} goes by recurrent weights; leave weights='input' out")
+    for site in chosen:
+        if weights == "recurrent" and not site.recurrent:
+            raise BudgetError(f"site {site.name!r} has no recurrent weights; leave it out of sites=[...]")
 
 
 def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:
