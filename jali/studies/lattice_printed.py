@@ -71,7 +71,7 @@ def algorithm_1(incidence: np.ndarray, threshold: float) -> Choice:
     lattice = enumerate_concepts(relation, limit=10_000)
     place = {extent.tobytes(): k for k, extent in enumerate(lattice.extents)}
     units = [place[column.tobytes()] for column in np.ascontiguousarray(relation.T)]
-    irreducible = irreducible_columns(relation)
+    irreducible = irreducible_columns(relation) | relation.all(axis=0)  # Definition III.3 holds of the top, too
     centrality = np.abs(moebius(lattice.order())[len(lattice) - 1, units]).astype(np.float64)
     return Choice(irreducible, centrality, irreducible | (centrality >= threshold))
 
