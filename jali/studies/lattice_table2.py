@@ -22,6 +22,7 @@ from jali.studies.lattice_tables import (
     TableRecipe,
     against_paper,
     epochs_figure,
+    epochs_table,
     is_one,
     printed,
     pruner,
@@ -64,7 +65,7 @@ class LatticeTable2(Study):
         return printed(self.name, task, data, keep, workspace, progress, {"largest centrality": largest})
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
-        return [_paper(records), _beside(records)] if records else []
+        return [_paper(records), _beside(records), _epochs(records)] if records else []
 
     def figures(self, records: Sequence[Record]) -> list[Figure]:
         return [epochs_figure("At least 98 % of W_hh goes", records, _label)]
@@ -113,6 +114,11 @@ def _beside(records: Sequence[Record]) -> Table:
         "it; one-cycle: AdamW with a one-cycle rate on images moved by up to a pixel."
     )
     return Table("At least 98 % of W_hh by other ways", columns, tuple(rows), caption)
+
+
+def _epochs(records: Sequence[Record]) -> Table:
+    constant = [record for record in records if is_one(record, rate="constant")]
+    return epochs_table("Epoch by epoch, constant rate", constant, _label)
 
 
 def _best() -> float:

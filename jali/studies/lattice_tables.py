@@ -199,17 +199,38 @@ def against_paper(
     return Table(title, columns, tuple(rows), caption)
 
 
-def epochs_figure(title: str, records: Sequence[Record], label: Callable[[Record], str | None]) -> Figure:
+Label = Callable[[Record], str | None]
+
+
+def epochs_table(title: str, records: Sequence[Record], label: Label) -> Table:
     """Validation accuracy after every epoch, mean over seeds, of the records that ``label`` names."""
+    curves = _curves(records, label)
+    rows: list[tuple[Cell, ...]] = []
+    for k in range(max((len(curve) for curve in curves.values()), default=0)):
+        cells = (f"{curve[k]:.2f}" if k < len(curve) else "–" for curve in curves.values())
+        rows.append((k + 1, *cells))
+    caption = "Validation accuracy (%), mean over seeds, after every epoch, once its pruning is done."
+    return Table(title, ("epoch", *curves), tuple(rows), caption)
+
+
+def epochs_figure(title: str, records: Sequence[Record], label: Label) -> Figure:
+    """The curves of :func:`epochs_table`."""
+    series = [
+        {"label": name, "x": list(range(1, len(curve) + 1)), "y": curve}
+        for name, curve in _curves(records, label).items()
+    ]
+    payload = {"x_label": "epoch", "y_label": "validation accuracy (%)", "series": series}
+    return Figure("lines", title, payload, "After every epoch, once its pruning is done; means over seeds.")
+
+
+def _curves(records: Sequence[Record], label: Label) -> dict[str, list[float]]:
+    """Label → accuracy after epoch 1, 2, … in %, mean over the seeds."""
     groups: dict[str, list[list[float]]] = {}
     for record in records:
         name = label(record)
         if name is not None:
             groups.setdefault(name, []).append(record.data["history"]["validation"])
-    series = []
-    for name, curves in groups.items():
-        means = [100 * sum(values) / len(values) for values in zip(*curves, strict=False)]
-        series.append({"label": name, "x": list(range(1, len(means) + 1)), "y": means})
-    payload = {"x_label": "epoch", "y_label": "validation accuracy (%)", "series": series}
-    caption = "After every epoch, once its pruning is done; means over seeds."
-    return Figure("lines", title, payload, caption)
+    return {
+        name: [100 * sum(values) / len(values) for values in zip(*curves, strict=True)]
+        for name, curves in groups.items()
+    }
