@@ -22,11 +22,11 @@ from jali.studies.lattice_tables import (
     THRESHOLDS,
     TableRecipe,
     against_paper,
+    by_pruner,
     classifier,
     epochs_figure,
     is_one,
     printed,
-    pruner,
     scores,
     trained,
 )
@@ -64,7 +64,7 @@ class LatticeTable1(Study):
             return record
         if what in OWN:
             return _own(recipe, task, data, workspace, progress)
-        return trained(self.name, task, data, pruner(task, data), progress)[1]
+        return by_pruner(self.name, task, data, progress)
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
         return [_paper(records), _beside(records), _units(records)] if records else []

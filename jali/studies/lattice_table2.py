@@ -21,23 +21,24 @@ from jali.studies.lattice_tables import (
     THRESHOLDS,
     TableRecipe,
     against_paper,
+    by_pruner,
     epochs_figure,
     epochs_table,
     is_one,
     printed,
-    pruner,
-    trained,
 )
 from jali.studies.training import settings_of
 
 TABLE = {0.2: (0.9847, 0.8707), 0.5: (0.9904, 0.8725), 0.7: (0.9943, 0.8686)}  # τ → sparsity, accuracy
-SPARSITY, MORE = 0.985, 0.995  # of W_hh: above the smallest and above the largest of the paper's
+SPARSITY = 0.985  # of W_hh, above the smallest of the paper's
+LESS, MORE = 0.98, 0.995  # the smallest that counts here; above the largest of the paper's
 OTHERS = (  # criterion, schedule, sparsity, rate
     ("magnitude", "cubic", SPARSITY, "one-cycle"),
+    ("magnitude", "cubic", LESS, "one-cycle"),
     ("magnitude", "cubic", SPARSITY, "constant"),
     ("random", "cubic", SPARSITY, "one-cycle"),
-    ("magnitude", "cubic", MORE, "one-cycle"),
     ("magnitude", "rigl", SPARSITY, "one-cycle"),
+    ("magnitude", "cubic", MORE, "one-cycle"),
 )
 
 
@@ -59,7 +60,7 @@ class LatticeTable2(Study):
         recipe = TableRecipe.of(task.config)
         data = load(recipe.data)
         if task.key["what"] != "printed":
-            return trained(self.name, task, data, pruner(task, data), progress)[1]
+            return by_pruner(self.name, task, data, progress)
         adjacency = continuous_adjacency(recipe.hidden, task.seed)
         keep, largest = algorithm_3(adjacency, task.key["tau"]), float(centrality(adjacency).max())
         return printed(self.name, task, data, keep, workspace, progress, {"largest centrality": largest})
@@ -75,11 +76,9 @@ def _keys() -> Iterator[tuple[dict[str, Any], str]]:
     """The key without its seed, and the title, of every task: what the paper prints, then the others."""
     for tau in THRESHOLDS:
         yield {"what": "printed", "tau": tau, "rate": "constant"}, f"Algorithm 3, τ = {tau:g}"
-    for what, schedule, sparsity, rate in OTHERS[:2]:
+    for what, schedule, sparsity, rate in OTHERS:
         yield _key(what, schedule, sparsity, rate), f"{what}, {schedule}, {percent(sparsity)}, {rate}"
     yield {"what": "printed", "tau": THRESHOLDS[0], "rate": "one-cycle"}, "Algorithm 3, one-cycle"
-    for what, schedule, sparsity, rate in OTHERS[2:]:
-        yield _key(what, schedule, sparsity, rate), f"{what}, {schedule}, {percent(sparsity)}, {rate}"
 
 
 def _key(what: str, schedule: str, sparsity: float, rate: str) -> dict[str, Any]:

@@ -155,14 +155,15 @@ def printed(
     return trained(study, task, data, made, progress, {"kept": kept, **(extra or {})})[1]
 
 
-def pruner(task: Task, data: Dataset) -> Made:
-    """A :class:`jali.Pruner` of the recurrent weights: the task's criterion, schedule and sparsity."""
-    training = TableRecipe.of(task.config).training(task.key["rate"])
-    schedule = schedule_of(task.key["schedule"], training, -(-len(data.train.x) // training.batch))
-    return lambda model, optimizer: Pruner(
-        model, task.key["what"], task.key["sparsity"], schedule, optimizer, pattern="weight", weights="recurrent",
-        seed=task.seed,
+def by_pruner(study: str, task: Task, data: Dataset, progress: Progress) -> Record:
+    """A :class:`jali.Pruner` of the recurrent weights goes along: the task's criterion, schedule and sparsity."""
+    key = task.key
+    training = TableRecipe.of(task.config).training(key["rate"])
+    schedule = schedule_of(key["schedule"], training, -(-len(data.train.x) // training.batch))
+    made: Made = lambda model, optimizer: Pruner(  # noqa: E731
+        model, key["what"], key["sparsity"], schedule, optimizer, pattern="weight", weights="recurrent", seed=task.seed
     )  # fmt: skip
+    return trained(study, task, data, made, progress, {"schedule": schedule.to_dict()})[1]
 
 
 def schedule_of(name: str, training: Recipe, steps: int) -> Schedule:
