@@ -90,6 +90,7 @@ def test_a_reducible_unit_of_high_centrality_stays():
     assert choice.irreducible.tolist() == [True, True, False, True]
     assert choice.centrality.tolist() == [0, 0, 1, 1]  # a∩b and d are the atoms of the lattice
     assert choice.keep.tolist() == [True, True, True, True]
+    assert algorithm_1(incidence, 1.0).keep.all(), "μ < τ goes, μ = τ stays"
     assert algorithm_1(incidence, 1.5).keep.tolist() == [True, True, False, True]
 
 
