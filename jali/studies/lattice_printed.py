@@ -38,8 +38,8 @@ def binary_adjacency(units: int) -> np.ndarray:
     rows = np.arange(units)[:, None]
     start = np.arange(1, length + 1)
     first, second = (rows >= half) | (rows >= start), (rows < half) | (rows >= half + start)
-    # The two smallest elements of C stay out: at the bottom of the lattice μ is not 0.
-    i, j = np.arange(half) % (length - 2), np.arange(half) // (length - 2)
+    # Only the two largest of D take part: at the bottom of the lattice μ is not 0.
+    i, j = np.arange(half) % length, np.arange(half) // length
     return np.concatenate([first, second, first[:, i] & second[:, j]], axis=1)
 
 
