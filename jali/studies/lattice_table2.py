@@ -31,14 +31,13 @@ from jali.studies.training import settings_of
 
 TABLE = {0.2: (0.9847, 0.8707), 0.5: (0.9904, 0.8725), 0.7: (0.9943, 0.8686)}  # τ → sparsity, accuracy
 SPARSITY = 0.985  # of W_hh, above the smallest of the paper's
-LESS, MORE = 0.98, 0.995  # the smallest that counts here; above the largest of the paper's
+LESS = 0.981  # no less than 98 % however the number of weights is rounded
 OTHERS = (  # criterion, schedule, sparsity, rate
     ("magnitude", "cubic", SPARSITY, "one-cycle"),
     ("magnitude", "cubic", LESS, "one-cycle"),
     ("magnitude", "cubic", SPARSITY, "constant"),
     ("random", "cubic", SPARSITY, "one-cycle"),
     ("magnitude", "rigl", SPARSITY, "one-cycle"),
-    ("magnitude", "cubic", MORE, "one-cycle"),
 )
 
 
@@ -78,7 +77,6 @@ def _keys() -> Iterator[tuple[dict[str, Any], str]]:
         yield {"what": "printed", "tau": tau, "rate": "constant"}, f"Algorithm 3, τ = {tau:g}"
     for what, schedule, sparsity, rate in OTHERS:
         yield _key(what, schedule, sparsity, rate), f"{what}, {schedule}, {percent(sparsity)}, {rate}"
-    yield {"what": "printed", "tau": THRESHOLDS[0], "rate": "one-cycle"}, "Algorithm 3, one-cycle"
 
 
 def _key(what: str, schedule: str, sparsity: float, rate: str) -> dict[str, Any]:
@@ -98,15 +96,11 @@ def _paper(records: Sequence[Record]) -> Table:
 
 
 def _beside(records: Sequence[Record]) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    for rate in ("constant", "one-cycle"):
-        own = [r for r in records if is_one(r, what="printed", tau=THRESHOLDS[0], rate=rate)]
-        rows.append(_row("Algorithm 3, printed (τ = 0.2)", rate, own))
-        rows += [
-            _row(_named(*other[:2]), rate, [r for r in records if is_one(r, **_key(*other))])
-            for other in OTHERS
-            if other[3] == rate
-        ]
+    own = [r for r in records if is_one(r, what="printed", tau=THRESHOLDS[0])]
+    rows = [_row("Algorithm 3, printed (τ = 0.2)", "constant", own)]
+    for what, schedule, sparsity, rate in sorted(OTHERS, key=lambda other: other[3]):
+        own = [r for r in records if is_one(r, **_key(what, schedule, sparsity, rate))]
+        rows.append(_row(_named(what, schedule), rate, own))
     columns = ("what goes", "rate", "W_hh removed (%)", "validation (%)", "test (%)", "minus paper (points)")
     caption = (
         f"Mean ± 95 % interval over seeds, beside the paper's best, {100 * _best():.2f} %. Constant: Adam, as the paper prints "
@@ -136,7 +130,7 @@ def _named(what: str, schedule: str) -> str:
 def _label(record: Record) -> str | None:
     task = record.task
     if task["what"] == "printed":
-        return f"Algorithm 3, {task['rate']}" if task["tau"] == THRESHOLDS[0] else None
+        return "Algorithm 3, constant" if task["tau"] == THRESHOLDS[0] else None
     return f"{_named(task['what'], task['schedule'])}, {percent(task['sparsity'])}, {task['rate']}"
 
 
