@@ -139,14 +139,15 @@ class BlockLayer(nn.Module):
         fed = fed.reshape(len(rows), len(self.sizes), -1).transpose(0, 1)  # (k, N, G · n)
         if self.kind != "GRU" and self.bias_hh is not None:
             fed = fed + self.bias_hh
-        state, outputs, first = [self._spread(part) for part in state], [], 0
-        for count in sizes:
-            now = [part[:, :count] for part in state]
-            new = self._cell(fed[:, first : first + count], now)
+        state, outputs = [self._spread(part) for part in state], []
+        for now in fed.split(list(sizes), 1):
+            done = state[0].shape[1] - now.shape[1]  # sequences that have ended keep their states
+            if done:
+                new = self._cell(now, [part[:, :-done] for part in state])
+                state = [torch.cat((a, b[:, -done:]), 1) for a, b in zip(new, state, strict=True)]
+            else:
+                new = state = self._cell(now, state)
             outputs.append(new[0])
-            done = state[0].shape[1] - count  # sequences that have ended keep their states
-            state = [torch.cat((a, b[:, count:]), 1) for a, b in zip(new, state, strict=True)] if done else new
-            first += count
         y = torch.cat(outputs, 1) if outputs else state[0][:, :0]
         return self._gathered(y), [self._gathered(part).unsqueeze(0) for part in state]
 
@@ -163,7 +164,7 @@ class BlockLayer(nn.Module):
         if self.kind == "RNN":
             return [torch.relu(sums) if self.nonlinearity == "relu" else torch.tanh(sums)]
         i, f, g, o = sums.chunk(4, -1)
-        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+        c = torch.addcmul(torch.sigmoid(f) * state[1], torch.sigmoid(i), torch.tanh(g))
         return [torch.sigmoid(o) * torch.tanh(c), c]
 
     def _spread(self, state: Tensor) -> Tensor:
