@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import jali
-from benchmarks import block_training
+from benchmarks import ROOT, block_training
+from jali.report.tables import markdown
 
 
 @pytest.fixture
@@ -51,7 +52,13 @@ def test_the_run_writes_and_goes_on(tiny, tmp_path, monkeypatch, capsys):
     block_training.main(["--seeds", "1", "--out", str(out)])
     block_training.main(["--seeds", "2", "--out", str(out)])
     assert [row["seed"] for row in json.loads(out.read_text())["rows"]] == [0, 1]
-    assert "50.0 ± 0.0" in capsys.readouterr().out
+    assert "| 4 | 50.0 | 50.0 | 50.0 ± 0.0 |" in capsys.readouterr().out
+
+
+def test_the_table_in_the_docs_is_that_of_the_results():
+    rows = json.loads((ROOT / "benchmarks" / "results" / "block_training.json").read_text())["rows"]
+    assert len(rows) == 5 * len(block_training.BLOCKS)
+    assert markdown(block_training.table(rows)) in (ROOT / "docs" / "blocks.md").read_text(encoding="utf-8")
 
 
 KEYS = ("share", "share by index", "evenly", "dense", "at once", "gradual", "by index", "from the start")
