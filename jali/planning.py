@@ -22,8 +22,8 @@ from jali.plans import (
     Pattern,
     Plan,
     SitePlan,
-    decide_groups,
     Weights,
+    decide_groups,
     decide_units,
     decide_weights,
 )

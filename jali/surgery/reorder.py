@@ -92,7 +92,7 @@ class _Job:
         if wired:
             raise ModelError(
                 f"{', '.join(wired)}: layers of a {known[wired[0]].kind} are read by each other and stay in their order; "
-                "leave them out with jali.decompose(model, names=[...])"
+                "leave them out with jali.decompose(model, sites=[...])"
             )
         fit = _batchable(several, known) if batched else frozenset()
         notes = tuple(
