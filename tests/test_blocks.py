@@ -376,6 +376,20 @@ def test_a_batched_layer_turns_plain_again(seed, layer, form):
     assert largest_difference(want, got) <= TOLERANCE[layer.weight_ih_l0.dtype] * size(want)
 
 
+@pytest.mark.parametrize("floats", [1, 200, 700])
+@pytest.mark.parametrize("packed", [False, True])
+def test_input_products_piece_by_piece_are_the_same(floats, packed, monkeypatch):
+    torch.manual_seed(0)
+    layer = nn.LSTM(3, 5, dtype=torch.float64)
+    fast = BlockLayer.of(read(layer, sites(layer)[0]), [np.array([0, 3, 4]), np.array([1, 2])], layer)
+    x = torch.randn(23, 4, 3, dtype=torch.float64)
+    if packed:
+        x = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([23, 20, 20, 2]))
+    want = fast(x)
+    monkeypatch.setattr("jali.block_layers.SUMS", floats)
+    assert largest_difference(want, fast(x)) <= 1e-15
+
+
 @pytest.mark.parametrize("cls", [nn.RNN, nn.GRU, nn.LSTM])
 def test_gradients_are_those_of_the_masked_layer_and_the_padding_gets_none(cls):
     torch.manual_seed(0)
