@@ -5,7 +5,7 @@ TASK   ?= digits
 OUT    ?= out/demo-$(TASK)
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check clean bench bench-maths readme
+.PHONY: demo test check clean bench bench-blocks bench-maths readme
 
 # The stamp is rebuilt whenever the dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -31,6 +31,10 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.inference $(BENCH)
+
+# One layer of k independent blocks, k = 1 to 16; stopped, it goes on where it was.
+bench-blocks: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.blocks $(BENCH)
 
 bench-maths: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.maths

@@ -1,4 +1,4 @@
-"""The tables of results in the README, made from committed records and JSON: no figure is typed in.
+"""The tables of results in the README and the docs, made from committed records and JSON: no figure is typed in.
 
 ``python -m benchmarks.readme`` puts them in place of those of the same titles.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT
@@ -31,16 +32,21 @@ PRUNED = (  # family, sparsity
     ("weight", 0.5), ("weight", 0.9), ("gate-aligned", 0.9), ("block:16x1", 0.9), ("n:m", 0.9), ("block-diagonal", 0.9),
     ("unit", 0.5), ("unit", 0.75),
 )  # fmt: skip
-STUDIES = ("fold-mnist",)
+STUDIES = {  # page → the studies whose tables it shows
+    README: ("fold-mnist",),
+    ROOT / "docs" / "reproduction.md": ("lattice-table1", "lattice-table2"),
+}
 
 
-def tables() -> list[Table]:
-    """Every generated table of the README."""
+def tables(page: Path = README) -> list[Table]:
+    """Every generated table of a page."""
     found = [
         table
-        for name in STUDIES
+        for name in STUDIES[page]
         for table in find_study(name).summary(RecordStore(ROOT / "docs" / "results" / name).records())
     ]
+    if page != README:
+        return found
     content = json.loads(MATHS.read_text(encoding="utf-8"))
     return [*found, speeds(content), contracts(content), inference(json.loads(INFERENCE.read_text(encoding="utf-8")))]
 
@@ -134,21 +140,22 @@ def _where(content: dict[str, Any]) -> str:
     return f"{content['cpu']}; {versions}; commit {str(content['git'])[:12]}{dirty}."
 
 
-def replaced(text: str) -> str:
-    """The text with every table in place of that of its title; ValueError where there is none."""
-    for table in tables():
+def replaced(text: str, page: Path = README) -> str:
+    """The text with every table of ``page`` in place of that of its title; ValueError where there is none."""
+    for table in tables(page):
         # Title, rows and caption: three paragraphs.
         pattern = re.compile(re.escape(f"**{table.title}**\n\n") + r"(\|[^\n]*\n)+\n[^\n]+\n")
         new = markdown(table)
         text, count = pattern.subn(lambda match, new=new: new, text)
         if count != 1:
-            raise ValueError(f"{count} tables in README.md have the title {table.title!r}; there must be one")
+            raise ValueError(f"{count} tables in {page.name} have the title {table.title!r}; there must be one")
     return text
 
 
 def main() -> None:
-    README.write_text(replaced(README.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"written to {README}")
+    for page in STUDIES:
+        page.write_text(replaced(page.read_text(encoding="utf-8"), page), encoding="utf-8")
+        print(f"written to {page}")
 
 
 if __name__ == "__main__":

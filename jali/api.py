@@ -12,7 +12,7 @@ from jali.batches import Batch, batches, example
 from jali.costs import Cost, cost
 from jali.evidence import Loss
 from jali.planning import plan
-from jali.plans import Budget, Granularity, Plan
+from jali.plans import Budget, Granularity, Plan, Weights
 from jali.surgery.compact import operate
 from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask
@@ -51,6 +51,7 @@ def prune(
     fold: bool = True,
     granularity: Granularity = "unit",
     pattern: str | None = None,
+    weights: Weights = "all",
     sites: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     loss: Loss | None = None,
@@ -65,8 +66,8 @@ def prune(
     items = None if data is None else batches(data)
     inputs = example(example_inputs) if example_inputs is not None else (items[0] if items else None)
     made = plan(
-        model, criterion, budget, items, granularity=granularity, pattern=pattern, sites=sites, options=options,
-        loss=loss, seed=seed,
+        model, criterion, budget, items, granularity=granularity, pattern=pattern, weights=weights, sites=sites,
+        options=options, loss=loss, seed=seed,
     )  # fmt: skip
     smaller, notes = _masked(model, made) if made.granularity == "weight" else _cut(model, made, inputs, items, fold)
     return Result(smaller, made, notes, cost(model, inputs), cost(smaller, inputs))

@@ -6,7 +6,7 @@ Smaller blocks are padded to the largest by units that stay zero: their weights 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from jali.errors import DataError, ModelError
 from jali.site import GATES, LAYERS
 from jali.view import View
 
+SUMS = 2**19  # floats of input products that are made at once: 2 MB stay in the cache until they are read
 FIELDS = {"weight_ih": "w_in", "weight_hh": "w_rec", "bias_ih": "b_in", "bias_hh": "b_rec"}
 
 
@@ -135,20 +136,30 @@ class BlockLayer(nn.Module):
 
     def _run(self, rows: Tensor, sizes: Sequence[int], state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Outputs (N, H) of the steps' rows (N, I), ``sizes[t]`` of them at step t, and the final states (1, B, H)."""
-        fed = nn.functional.linear(rows, self.weight_ih, self.bias_ih)
-        fed = fed.reshape(len(rows), len(self.sizes), -1).transpose(0, 1)  # (k, N, G · n)
-        if self.kind != "GRU" and self.bias_hh is not None:
-            fed = fed + self.bias_hh
-        state, outputs, first = [self._spread(part) for part in state], [], 0
-        for count in sizes:
-            now = [part[:, :count] for part in state]
-            new = self._cell(fed[:, first : first + count], now)
+        state, outputs = [self._spread(part) for part in state], []
+        for now in self._fed(rows, sizes):
+            done = state[0].shape[1] - now.shape[1]  # sequences that have ended keep their states
+            if done:
+                new = self._cell(now, [part[:, :-done] for part in state])
+                state = [torch.cat((a, b[:, -done:]), 1) for a, b in zip(new, state, strict=True)]
+            else:
+                new = state = self._cell(now, state)
             outputs.append(new[0])
-            done = state[0].shape[1] - count  # sequences that have ended keep their states
-            state = [torch.cat((a, b[:, count:]), 1) for a, b in zip(new, state, strict=True)] if done else new
-            first += count
         y = torch.cat(outputs, 1) if outputs else state[0][:, :0]
         return self._gathered(y), [self._gathered(part).unsqueeze(0) for part in state]
+
+    def _fed(self, rows: Tensor, sizes: Sequence[int]) -> Iterator[Tensor]:
+        """What the inputs add to the sums of every step, (k, B, G · n); both biases where they only ever add up."""
+        bias: Tensor | None = self.bias_ih
+        if bias is not None and self.bias_hh is not None and self.kind != "GRU":
+            bias = bias + self.bias_hh.reshape(-1)
+        count = max(1, SUMS // len(self.weight_ih) // max(sizes, default=1))
+        first = 0
+        for start in range(0, len(sizes), count):
+            some = list(sizes[start : start + count])
+            fed = nn.functional.linear(rows[first : first + sum(some)], self.weight_ih, bias)
+            first += sum(some)
+            yield from fed.reshape(len(fed), len(self.sizes), -1).transpose(0, 1).split(some, 1)
 
     def _cell(self, fed: Tensor, state: list[Tensor]) -> list[Tensor]:
         """The next state from the input's sums (k, B, G · n); a GRU's recurrent bias is still to come."""
@@ -163,7 +174,7 @@ class BlockLayer(nn.Module):
         if self.kind == "RNN":
             return [torch.relu(sums) if self.nonlinearity == "relu" else torch.tanh(sums)]
         i, f, g, o = sums.chunk(4, -1)
-        c = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
+        c = torch.addcmul(torch.sigmoid(f) * state[1], torch.sigmoid(i), torch.tanh(g))
         return [torch.sigmoid(o) * torch.tanh(c), c]
 
     def _spread(self, state: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,8 @@ from jali.maths.decomposition import merged, renumbered, staged_components, weak
 from jali.maths.modularity import communities
 from jali.maths.partition import balanced_partition, inside
 from jali.plain import is_whole
-from jali.site import Site, sites
+from jali.site import Site
+from jali.site import sites as sites_of
 from jali.view import View, read
 
 By = Literal["components", "condensation", "communities"]
@@ -110,7 +112,7 @@ class Decomposition:
 
 
 def decompose(
-    model: nn.Module, k: int | None = None, *, by: By = "components", names: Sequence[str] | None = None, seed: int = 0
+    model: nn.Module, k: int | None = None, *, by: By = "components", sites: Sequence[str] | None = None, seed: int = 0
 ) -> Decomposition:
     """The recurrent units of ``model`` in blocks, site by site; the model is not changed.
 
@@ -118,7 +120,8 @@ def decompose(
     components, in an order in which none reads a later one. "communities" hold much of the influence but are independent only
     if nothing lies between them: ``jali.plan(model, pattern="block-diagonal:k")`` cuts that. ``k``: so many blocks of about
     equal size; whole components are put together, communities are balanced (sizes differ by one at most). Without it
-    communities are Louvain's, of any number and size, drawn with ``seed``. ``names``: sites; by default all recurrent ones.
+    communities are Louvain's, of any number and size, drawn with ``seed``. ``sites``: names or patterns such as
+    ``"encoder.*"``; by default all recurrent ones.
 
     Raises :class:`BudgetError` for a ``k`` that a site cannot have, :class:`ModelError` for anything else.
     """
@@ -128,22 +131,21 @@ def decompose(
         raise BudgetError(f"k={k!r} is not a number of blocks; give a whole number from 1, or None")
     if k is not None and by == "condensation":
         raise BudgetError("the condensation has as many blocks as it has; leave k out, or choose another by=")
-    found = [_blocks(read(model, site), site, k, by, seed) for site in _chosen(model, names)]
+    found = [_blocks(read(model, site), site, k, by, seed) for site in _chosen(model, sites)]
     return Decomposition(type(model).__name__, by, tuple(found))
 
 
-def _chosen(model: nn.Module, names: Sequence[str] | None) -> list[Site]:
-    known = {site.name: site for site in sites(model)}
-    if names is None:
-        return list(known.values())
-    if isinstance(names, str) or not names:
-        raise ModelError(
-            f"names={names!r} is not a list of names; give e.g. names={list(known)[:1]!r}, or None for all"
-        )
-    for name in names:
-        if name not in known:
-            raise ModelError(f"the model has no recurrent site {name!r}; it has {', '.join(known)}")
-    return [known[name] for name in names]
+def _chosen(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:
+    known = sites_of(model)
+    names = ", ".join(site.name for site in known)
+    if patterns is None:
+        return list(known)
+    if isinstance(patterns, str) or not patterns:
+        raise ModelError(f"sites={patterns!r} is not a list of names; give some of {names}, or leave it out for all")
+    for pattern in patterns:
+        if not any(fnmatchcase(site.name, pattern) for site in known):
+            raise ModelError(f"no recurrent site matches {pattern!r}; the model has {names}")
+    return [site for site in known if any(fnmatchcase(site.name, pattern) for pattern in patterns)]
 
 
 def _blocks(view: View, site: Site, k: int | None, by: By, seed: int) -> SiteBlocks:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from jali.dynamics import Floats, Recurrence
+from jali.dynamics import Floats, Recurrence, System, decay_terms
 
 _ROUNDS = 4  # of the power method per step; it starts from the direction of the step before
 _EXACT = 16  # steps at which the norm is computed exactly
@@ -53,13 +53,15 @@ def contraction_bound(
     smaller of two ways to add the terms, by their norms and entry by entry. Infinite where c cannot be bounded: an LSTM
     whose forget gate may be open for any length of time.
     """
-    if recurrence.view.site.kind == "RNN" and recurrence.nonlinearity == "relu":
+    kind = recurrence.view.site.kind
+    if kind in ("RNN", "TopDownRNN") and recurrence.nonlinearity == "relu":
         return _norm(recurrence.weights[0])  # the slope is at most 1, and is 1 wherever the unit is on
     box = _Box(recurrence, inputs, start)
-    return {"RNN": _rnn, "GRU": _gru, "LSTM": _lstm}[recurrence.view.site.kind](recurrence, box)
+    bounds = {"RNN": _rnn, "TopDownRNN": _rnn, "GRU": _gru, "LSTM": _lstm, "CohenGrossberg": _cohen_grossberg}
+    return bounds[kind](recurrence, box)
 
 
-def sampled_norm(recurrence: Recurrence, x: Floats, states: Floats, lengths: Sequence[int] | None = None) -> float:
+def sampled_norm(recurrence: System, x: Floats, states: Floats, lengths: Sequence[int] | None = None) -> float:
     """The largest ‖Df‖₂ along the trajectories ``states (B, T + 1, size)`` of ``x (B, T, I)``: a lower bound of the sup.
 
     The power method finds the steps where it is large; at the largest few it is computed exactly.
@@ -87,8 +89,9 @@ class _Box:
         view, width = recurrence.view, recurrence.outputs
         first = np.zeros((1, recurrence.size)) if start is None else np.abs(start)
         unit = np.ones(width) if view.w_proj is None else np.abs(view.w_proj).sum(axis=1)  # |o tanh c| < 1
-        self.state = np.maximum(unit, first[:, :width].max(axis=0))
-        self.first_cell = first[:, width:].max(axis=0)
+        seen = 0 if view.site.kind == "CohenGrossberg" else width  # what is read of a potential is its tanh
+        self.state = np.maximum(unit, first[:, :seen].max(axis=0)) if seen else unit
+        self.first_cell = first[:, seen:].max(axis=0)
         low, high = (np.full(view.inputs, value) for value in (-np.inf, np.inf)) if inputs is None else inputs
         self.fed = _affine(view.w_in, view.b_in, low, high)
         self.back = _affine(recurrence.weights, view.b_rec, -self.state, self.state)
@@ -141,6 +144,26 @@ def _lstm(recurrence: Recurrence, box: _Box) -> float:
         rows = np.abs(projection) @ rows
     entries = np.concatenate((rows, np.concatenate((cell_entries, np.diag(f)), axis=1)))
     return min(_norm(np.array(blocks)), _norm(entries))
+
+
+def _cohen_grossberg(recurrence: Recurrence, box: _Box) -> float:
+    """The step is x' = e x + (1 − e) D / r with D in an interval, |x| ≤ max(|x₀|, sup |D| / γ), e and r monotone in x²."""
+    a, gamma, s, kappa = decay_terms(recurrence.view)
+    drive = np.maximum(np.abs(box.whole[0]), np.abs(box.whole[1]))[0]
+    most = np.maximum(box.first_cell, drive / gamma)
+    linear = (s == 0) & (kappa == 0)
+    if not np.isfinite(most[~linear]).all():
+        return float("inf")
+    most, drive = np.where(linear, 0.0, most), np.where(linear, 0.0, drive)  # of linear decay the slope knows no state
+    kept = np.exp(-recurrence.interval * a * np.minimum(gamma, (gamma + kappa * most**2) / (1 + s * most**2)))
+    with np.errstate(divide="ignore"):
+        steepest, turning = np.minimum(most, (3 * s) ** -0.5), np.minimum(most, np.sqrt(gamma / kappa))
+    faster = 2 * a * np.abs(kappa - s * gamma) * steepest / (1 + s * steepest**2) ** 2  # ≥ |(α r)'|
+    gain = -np.expm1(-recurrence.interval * a * gamma) / gamma  # ≥ (1 − e) / r
+    own = kept * (1 + recurrence.interval * faster * (most + drive / gamma))
+    own += gain * drive * 2 * kappa * turning / (gamma + kappa * turning**2)
+    term = gain[:, None] * recurrence.weights[0]
+    return min(float(own.max()) + _norm(term), _norm(np.diag(own) + np.abs(term)))
 
 
 def _affine(weight: Floats, bias: Floats | None, low: Floats, high: Floats) -> tuple[Floats, Floats]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from jali.batches import example
 from jali.block_layers import BlockLayer
 from jali.capture import input_of, inputs_of
+from jali.wired import WiredLayers
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def cost(model: nn.Module, example_inputs: Any = None) -> Cost:
     count, size = sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
     if example_inputs is None:
         return Cost(count, size)
-    counted = (nn.RNNBase, nn.RNNCellBase, nn.Linear, BlockLayer)
+    counted = (nn.RNNBase, nn.RNNCellBase, nn.Linear, BlockLayer, WiredLayers)
     paths = [path for path, module in model.named_modules() if isinstance(module, counted)]
     calls = inputs_of(model, paths, [example(example_inputs)])
     return Cost(count, size, sum(_macs(model.get_submodule(p), a, k) for p in calls for a, k in calls[p]))
@@ -47,5 +48,7 @@ def _weights(module: nn.Module) -> list[Tensor]:
     """The weight matrices, also where they are parametrized and so no parameters of the module itself."""
     if isinstance(module, nn.RNNBase):
         return [weight for group in module.all_weights for weight in group if weight.dim() == 2]
+    if isinstance(module, WiredLayers):
+        return [weight for name, weight in module.named_parameters() if name.startswith("weight")]
     names = ("weight_ih", "weight_hh") if isinstance(module, nn.RNNCellBase | BlockLayer) else ("weight",)
     return [getattr(module, name) for name in names]

@@ -1,38 +1,54 @@
 """A recurrent site as a dynamical system: its step, the exact Jacobian of that step, its Lyapunov spectrum on data.
 
 The state of a site is what it hands to its next step: ``h (R,)`` for RNN and GRU, ``(h, c) (R + H,)`` for LSTM, with R = H,
-or the projection size. Jacobians are closed forms of the step equations in the PyTorch documentation of ``nn.RNN``,
-``nn.GRU`` and ``nn.LSTM``, in float64.
+or the projection size; the potential ``x (H,)`` of a Cohen–Grossberg network. Jacobians are closed forms of the step
+equations in the documentation of ``nn.RNN``, ``nn.GRU``, ``nn.LSTM`` and :mod:`jali.models`, in float64.
 
-A stack of layers is a system whose Jacobian is block triangular: its spectrum is that of its sites together.
+A stack of layers is a system whose Jacobian is block triangular: its spectrum is that of its sites together. A layer of a
+``TopDownRNN`` is a system driven by the layers beside it; as these answer, the spectrum of the network is another one.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
+from torch import nn
 
 from jali.errors import DynamicsError, ModelError
 from jali.maths.lyapunov import Spectrum, lyapunov_spectrum
-from jali.view import View
+from jali.site import Site
+from jali.view import View, read
 
 Floats = NDArray[np.float64]
 
 
+class System(Protocol):
+    """What has states along an input and the Jacobian of a step: a :class:`Recurrence`, or layers that act on each other."""
+
+    @property
+    def size(self) -> int: ...
+    def states(self, x: Floats, start: Floats | None = None) -> Floats: ...
+    def jacobian(self, x: Floats, state: Floats) -> Floats: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Recurrence:
-    """The step of one recurrent site, batched over sequences. ``nonlinearity`` ("tanh" or "relu") is that of an RNN.
+    """The step of one recurrent site, batched over sequences. ``nonlinearity`` ("tanh" or "relu") is that of an RNN,
+    ``interval`` > 0 the time that a step of a Cohen–Grossberg network takes.
 
     A reverse site steps through its input from the end: give the input reversed.
-    Raises :class:`ModelError` for a Linear, which has no state, and for another nonlinearity.
+    Raises :class:`ModelError` for a Linear, which has no state, and for another nonlinearity or interval.
     """
 
     view: View
     nonlinearity: str = "tanh"
+    interval: float = 1.0
     _back: Floats = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -42,8 +58,14 @@ class Recurrence:
             )
         if self.nonlinearity not in ("tanh", "relu"):
             raise ModelError(f"nonlinearity {self.nonlinearity!r} is neither 'tanh' nor 'relu'")
+        if not (np.isfinite(self.interval) and self.interval > 0):
+            raise ModelError(f"an interval of {self.interval!r} is no positive length of time; give the network's step")
         # [gate, from, to]: Jacobians are built transposed, which is the Fortran order that LAPACK works in.
         object.__setattr__(self, "_back", np.ascontiguousarray(self.view.w_rec.transpose(0, 2, 1)))
+
+    def with_view(self, view: View) -> Recurrence:
+        """The same step with the weights of another view."""
+        return dataclasses.replace(self, view=view)
 
     @property
     def outputs(self) -> int:
@@ -82,6 +104,8 @@ class Recurrence:
 
     def step(self, x: Floats, state: Floats) -> Floats:
         """The next states ``(B, size)`` of ``state (B, size)`` under the input ``x (B, I)``."""
+        if self.view.site.kind == "CohenGrossberg":
+            return _Potential(self, x, state).next
         h, c = state[:, : self.outputs], state[:, self.outputs :]
         fed, back = self._pre_activations(x, h)
         if self.view.site.kind == "LSTM":
@@ -100,6 +124,8 @@ class Recurrence:
 
         Where a relu has its kink the derivative is 0, as in PyTorch.
         """
+        if self.view.site.kind == "CohenGrossberg":
+            return _Potential(self, x, state).jacobian()
         h, c = state[:, : self.outputs], state[:, self.outputs :]
         fed, back = self._pre_activations(x, h)
         if self.view.site.kind == "LSTM":
@@ -142,8 +168,49 @@ class Recurrence:
         return turned + _diagonal(z)
 
 
+class _Potential:
+    """A step of Cohen–Grossberg potentials ``state (B, H)``; the equations are those of :class:`jali.models.CohenGrossberg`."""
+
+    def __init__(self, recurrence: Recurrence, x: Floats, state: Floats) -> None:
+        self.state, self.interval, self.weights = state, recurrence.interval, recurrence.weights[0]
+        self.a, self.gamma, self.s, self.kappa = decay_terms(recurrence.view)
+        self.seen = np.tanh(state)
+        fed, back = recurrence._pre_activations(x, self.seen)
+        self.rate = self.gamma + self.kappa * state**2  # r(x) = β(x) / x
+        self.alpha = self.a / (1 + self.s * state**2)
+        self.target = (fed + back)[:, 0] / self.rate
+        self.share = -np.expm1(-self.alpha * self.rate * self.interval)  # 1 − e
+
+    @property
+    def next(self) -> Floats:
+        return self.state + self.share * (self.target - self.state)
+
+    def jacobian(self) -> Floats:
+        rate_slope = 2 * self.kappa * self.state
+        alpha_slope = -2 * self.s * self.state * self.alpha**2 / self.a
+        decay = self.interval * (alpha_slope * self.rate + self.alpha * rate_slope)
+        own = (1 - self.share) * (1 + decay * (self.target - self.state))
+        own -= self.share * self.target * rate_slope / self.rate
+        gain = (self.share / self.rate)[:, :, None] * self.weights  # (B, to, from)
+        return gain * (1 - self.seen**2)[:, None, :] + _diagonal(own)
+
+
+def decay_terms(view: View) -> tuple[Floats, Floats, Floats, Floats]:
+    """a, γ, s, κ of the units of a Cohen–Grossberg site, each ``(H,)``. Raises :class:`ModelError` for another site."""
+    if view.terms is None:
+        raise ModelError(f"site {view.site.name!r} is a {view.site.kind} and has no decay of its own")
+    return np.exp(view.terms[0]), np.exp(view.terms[1]), view.terms[2] ** 2, view.terms[3] ** 2
+
+
+def recurrence_of(model: nn.Module, site: Site) -> Recurrence:
+    """The step of a recurrent ``site`` of ``model``. Raises :class:`ModelError` for a Linear."""
+    module = model.get_submodule(site.module)
+    interval = module.step if site.kind == "CohenGrossberg" else 1.0
+    return Recurrence(read(model, site), getattr(module, "nonlinearity", "tanh"), interval)  # type: ignore[arg-type]
+
+
 def site_spectrum(
-    recurrence: Recurrence,
+    recurrence: System,
     x: Floats,
     start: Floats | None = None,
     lengths: Sequence[int] | None = None,
@@ -172,7 +239,7 @@ def site_spectrum(
     return Spectrum(exponents, min(part.steps for part in parts), notes)
 
 
-def jacobians(recurrence: Recurrence, x: Floats, states: Floats) -> Iterator[Floats]:
+def jacobians(recurrence: System, x: Floats, states: Floats) -> Iterator[Floats]:
     """The Jacobian of every step of one sequence ``x (T, I)`` along its ``states (T + 1, size)``."""
     for t in range(len(x)):
         yield recurrence.jacobian(x[t : t + 1], states[t : t + 1])[0]
@@ -186,7 +253,7 @@ def exponent_curve(recurrence: Recurrence, x: Floats, thresholds: Sequence[float
     weights, out = recurrence.weights, np.empty(len(thresholds))
     for index, threshold in enumerate(thresholds):
         cut = recurrence.view.replace(w_rec=np.where(np.abs(weights) < threshold, 0.0, weights))
-        part = Recurrence(cut, recurrence.nonlinearity)
+        part = recurrence.with_view(cut)
         states = part.states(x)
         moved = (part.jacobian(x[:, t], states[:, t]) for t in range(x.shape[1]))
         out[index] = lyapunov_spectrum(moved, count=1, transient=transient, start=_generic(part.size)).largest

@@ -22,6 +22,7 @@ from jali.plans import (
     Pattern,
     Plan,
     SitePlan,
+    Weights,
     decide_groups,
     decide_units,
     decide_weights,
@@ -41,6 +42,7 @@ def plan(
     *,
     granularity: Granularity = "unit",
     pattern: str | None = None,
+    weights: Weights = "all",
     sites: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     loss: Loss | None = None,
@@ -55,12 +57,14 @@ def plan(
     ``pattern``: weights that go together, for fast kernels: "weight", "gate-aligned", "block:16x1", "3:32" (of every 32
     columns of a row 3 stay) or "block-diagonal:4" (4 groups of units that do not read each other); the last two fix the
     budget; see :mod:`jali.plans.pattern`. But for "unit" it implies weights.
+    ``weights``: of which matrices of a site they go: "all", "recurrent" (``weight_hh``) or "input" (``weight_ih``); the budget
+    then counts these only.
     ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
     planned only where it is named. ``loss(output, target)`` for criteria that need gradients.
     Raises :class:`ModelError` (also for NaN or infinite values in any parameter of the model), :class:`CriterionError`,
     :class:`BudgetError` or :class:`DataError`.
     """
-    planner = Planner.of(model, criterion, data, granularity, pattern, sites, options, loss, seed)
+    planner = Planner.of(model, criterion, data, granularity, pattern, weights, sites, options, loss, seed)
     limit = planner.budget(budget)
     result = planner.decide(model, limit)
     if result.sparsity == 0.0:
@@ -76,6 +80,7 @@ class Planner:
     granularity: Granularity
     pattern: Pattern
     named: bool  # whether the caller named the pattern; the plan then says so
+    weights: Weights
     criterion: Criterion
     items: Sequence[Batch] | None
     loss: Loss | None
@@ -91,6 +96,7 @@ class Planner:
         data: Any,
         granularity: Granularity,
         pattern: str | None,
+        weights: Weights,
         sites: Sequence[str] | None,
         options: Mapping[str, Any] | None,
         loss: Loss | None,
@@ -105,6 +111,7 @@ class Planner:
         elif pattern is not None:
             granularity = "weight"
         together = UNSTRUCTURED if pattern is None else Pattern.parse(pattern)
+        _check_weights(weights, granularity, together, chosen)
         method = get(criterion, options, seed)
         for site in chosen:
             read(model, site)
@@ -112,7 +119,7 @@ class Planner:
         if method.needs and data is None:
             raise DataError(f"criterion {criterion!r} needs calibration data; pass data=...")
         items = None if data is None else batches(data)
-        return Planner(tuple(chosen), granularity, together, pattern is not None, method, items, loss, seed)
+        return Planner(tuple(chosen), granularity, together, pattern is not None, weights, method, items, loss, seed)
 
     def budget(self, budget: float | Budget | None) -> Budget:
         """``budget`` as a :class:`Budget`, 0.5 by default; with an ``n:m`` pattern the one that it fixes."""
@@ -155,7 +162,9 @@ class Planner:
 
     def weight_scores(self, model: nn.Module, criterion: Criterion | None = None) -> WeightScores:
         """Scores of the weights of ``model`` as it is now, by another criterion if one is given."""
-        return self._scores(model, criterion or self.criterion)
+        scores = self._scores(model, criterion or self.criterion)
+        field = _FIELDS.get(self.weights)
+        return scores if field is None else {site: {field: found[field]} for site, found in scores.items()}
 
     def weight_plan(self, keep: WeightMasks, limit: Budget, groups: Mapping[Site, np.ndarray] | None = None) -> Plan:
         """The plan that keeps the weights ``keep``, decided by ``limit``, on the way to separate ``groups`` of units."""
@@ -218,6 +227,24 @@ def _on_the_way(planned: Sequence[SitePlan]) -> tuple[str, ...]:
     """Where groups of units still read each other."""
     left = [(site.name, site.between()) for site in planned if site.groups]
     return tuple(f"{name!r} still has {count:,} weights between its groups of units" for name, count in left if count)
+
+
+_FIELDS = {"recurrent": "w_rec", "input": "w_in"}
+
+
+def _check_weights(weights: str, granularity: str, pattern: Pattern, chosen: Sequence[Site]) -> None:
+    """:class:`BudgetError` where ``weights`` cannot be had."""
+    if weights not in ("all", *_FIELDS):
+        raise BudgetError(f"weights={weights!r} is unknown; it is 'all', 'recurrent' or 'input'")
+    if weights == "all":
+        return
+    if granularity == "unit":
+        raise BudgetError(f"weights={weights!r} names matrices, and whole units go; choose granularity='weight'")
+    if weights == "input" and pattern.diagonal is not None:
+        raise BudgetError(f"pattern {pattern.name!r} goes by recurrent weights; leave weights='input' out")
+    for site in chosen:
+        if weights == "recurrent" and not site.recurrent:
+            raise BudgetError(f"site {site.name!r} has no recurrent weights; leave it out of sites=[...]")
 
 
 def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:

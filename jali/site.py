@@ -8,8 +8,19 @@ from dataclasses import dataclass
 from torch import nn
 
 from jali.errors import ModelError
+from jali.wired import WiredLayers
 
-GATES = {"RNN": 1, "GRU": 3, "LSTM": 4, "Linear": 1}
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4, "Linear": 1, "CohenGrossberg": 1, "TopDownRNN": 1}
+_RECURRENT = {"w_in": "weight_ih", "w_rec": "weight_hh", "b_in": "bias_ih", "b_rec": "bias_hh"}
+_WIRED = {"w_in": "weight_ih", "w_rec": "weight_hh", "b_in": "bias", "terms": "terms"}
+# Kind → view field → how the parameter's name begins, of layers.
+FIELDS = {
+    "RNN": _RECURRENT,
+    "GRU": _RECURRENT,
+    "LSTM": _RECURRENT | {"w_proj": "weight_hr"},
+    "CohenGrossberg": _WIRED,
+    "TopDownRNN": _WIRED,
+}
 LAYERS = {nn.RNN: "RNN", nn.GRU: "GRU", nn.LSTM: "LSTM"}
 CELLS = {nn.RNNCell: "RNN", nn.GRUCell: "GRU", nn.LSTMCell: "LSTM"}
 
@@ -18,7 +29,7 @@ CELLS = {nn.RNNCell: "RNN", nn.GRUCell: "GRU", nn.LSTMCell: "LSTM"}
 class Site:
     """One prunable place of a model.
 
-    ``module`` is the path of the PyTorch module ("" for the model itself), ``kind`` one of RNN, GRU, LSTM, Linear,
+    ``module`` is the path of the PyTorch module ("" for the model itself), ``kind`` one of :data:`GATES`,
     ``size`` the number of units H, ``minimum`` the smallest width that PyTorch allows (``proj_size + 1`` with a
     projection, else 1).
     """
@@ -48,15 +59,16 @@ class Site:
         """View field → name of the parameter in the PyTorch module (those that may exist)."""
         if self.kind == "Linear":
             return {"w_in": "weight", "b_in": "bias"}
-        tail = "" if self.cell else f"_l{self.layer}" + ("_reverse" if self.reverse else "")
-        names = {"w_in": "weight_ih", "w_rec": "weight_hh", "b_in": "bias_ih", "b_rec": "bias_hh"}
-        if not self.cell and self.kind == "LSTM":
-            names["w_proj"] = "weight_hr"
-        return {field: name + tail for field, name in names.items()}
+        if self.cell:
+            return dict(_RECURRENT)
+        tail = f"_l{self.layer}" + ("_reverse" if self.reverse else "")
+        return {field: name + tail for field, name in FIELDS[self.kind].items()}
 
 
 def kind_of(module: nn.Module) -> str | None:
-    """RNN, GRU, LSTM or Linear for a module that jali can prune, else None (also for subclasses with their own forward)."""
+    """The kind (of :data:`GATES`) of a module that jali can prune, else None, as for one whose class has its own forward."""
+    if isinstance(module, WiredLayers):
+        return module.KIND if module.is_known() else None
     for cls, kind in (*LAYERS.items(), *CELLS.items(), (nn.Linear, "Linear")):
         if isinstance(module, cls) and type(module).forward is cls.forward:  # type: ignore[attr-defined]
             return kind
@@ -77,6 +89,8 @@ def module_sites(module: nn.Module, path: str = "") -> list[Site]:
         return [Site(path, kind, module.out_features)]
     if isinstance(module, nn.RNNCellBase):
         return [Site(path, kind, module.hidden_size, cell=True)]
+    if isinstance(module, WiredLayers):
+        return [Site(path, kind, size, layer) for layer, size in enumerate(module.sizes)]
     if not isinstance(module, nn.RNNBase):
         return []
     minimum = module.proj_size + 1 if module.proj_size else 1
@@ -99,7 +113,9 @@ def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
     found = [site for path, module in model.named_modules() for site in module_sites(module, path)]
     found = [site for site in found if linear or site.recurrent]
     if not found:
-        wanted = "an nn.RNN, nn.LSTM, nn.GRU" + (", recurrent cell or nn.Linear" if linear else " or recurrent cell")
+        wanted = "an nn.RNN, nn.LSTM, nn.GRU, recurrent cell" + (
+            ", network of jali.models or nn.Linear" if linear else " or network of jali.models"
+        )
         own = [
             f"{path or 'itself'!r} is a {type(m).__name__}" for path, m in model.named_modules() if _has_own_forward(m)
         ]
@@ -117,8 +133,8 @@ def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
 
 
 def _has_own_forward(module: nn.Module) -> bool:
-    """A recurrent layer or cell of the caller's own class."""
-    return isinstance(module, nn.RNNBase | nn.RNNCellBase) and kind_of(module) is None
+    """A recurrent layer, cell or network of the caller's own class."""
+    return isinstance(module, nn.RNNBase | nn.RNNCellBase | WiredLayers) and kind_of(module) is None
 
 
 def refuse_shared(model: nn.Module, sites: Sequence[Site]) -> None:

@@ -8,10 +8,11 @@ A *view* is a frozen, unpacked copy of the parameters of a site, as float64 nump
 ``b_in``   ``(G, H)``     input bias, or ``None``
 ``b_rec``  ``(G, H)``     recurrent bias, or ``None``
 ``w_proj`` ``(P, H)``     projection of an LSTM with ``proj_size``, or ``None``
+``terms``  ``(K, H)``     what a unit has of its own, as a Cohen–Grossberg unit its decay, or ``None``
 =========  =============  ==========================================================
 
-``G`` is 1 for RNN and Linear, 3 for GRU (r, z, n), 4 for LSTM (i, f, g, o). Reading, changing the view and writing it
-back is exact for float16, bfloat16, float32 and float64 parameters.
+``G`` is 1 for RNN, Linear and the networks of :mod:`jali.models`, 3 for GRU (r, z, n), 4 for LSTM (i, f, g, o). Reading,
+changing the view and writing it back is exact for float16, bfloat16, float32 and float64 parameters.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from torch import nn
 
 from jali.errors import ModelError
 from jali.site import CELLS, GATES, LAYERS, Site, module_sites
+from jali.wired import WiredLayers
+
+_NOT_PACKED = ("w_proj", "terms")  # without a gate axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,7 @@ class View:
     b_in: np.ndarray | None = None
     b_rec: np.ndarray | None = None
     w_proj: np.ndarray | None = None
+    terms: np.ndarray | None = None
 
     @property
     def gates(self) -> int:
@@ -56,7 +61,7 @@ class View:
 
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """The fields that exist, in a fixed order."""
-        for field in ("w_in", "w_rec", "b_in", "b_rec", "w_proj"):
+        for field in ("w_in", "w_rec", "b_in", "b_rec", "w_proj", "terms"):
             value = getattr(self, field)
             if value is not None:
                 yield field, value
@@ -83,7 +88,7 @@ class View:
     def without(self, removed: np.ndarray) -> View:
         """The same shapes with every parameter of the units ``removed`` (indices) set to zero."""
         out = {field: value.copy() for field, value in self.arrays()}
-        for field in ("w_in", "w_rec", "b_in", "b_rec"):
+        for field in ("w_in", "w_rec", "b_in", "b_rec", "terms"):
             if field in out:
                 out[field][:, removed] = 0.0
         if "w_proj" in out:
@@ -198,13 +203,13 @@ def read_gradient(model: nn.Module, site: Site) -> View:
 
 
 def _unpack(field: str, value: np.ndarray, site: Site) -> np.ndarray:
-    if field == "w_proj":
+    if field in _NOT_PACKED:
         return value
     return value.reshape(GATES[site.kind], site.size, *value.shape[1:])
 
 
 def _pack(field: str, value: np.ndarray) -> np.ndarray:
-    if field == "w_proj":
+    if field in _NOT_PACKED:
         return value
     return value.reshape(value.shape[0] * value.shape[1], *value.shape[2:])
 
@@ -280,6 +285,18 @@ def build_linear(view: View, like: nn.Linear) -> nn.Linear:
     with torch.device("meta"):
         linear = nn.Linear(view.inputs, view.hidden, bias=view.b_in is not None)
     return _filled(linear, view, like, like.weight)
+
+
+def build_wired(views: list[View], inputs: int, like: WiredLayers) -> WiredLayers:
+    """A layer of ``like``'s type, options, dtype and device with ``inputs`` input features that holds one view per layer."""
+    with torch.device("meta"):
+        module = like.resized(inputs, tuple(view.hidden for view in views))
+    weight = like.weight("weight_ih", 0)
+    module = module.to_empty(device=weight.device).to(weight.dtype)
+    for view in views:
+        write(AtPath(module, ""), dataclasses.replace(view, site=dataclasses.replace(view.site, module="")))
+    _copy_flags(like, module)
+    return module
 
 
 def _filled(module, view: View, like: nn.Module, weight: torch.Tensor):  # type: ignore[no-untyped-def]

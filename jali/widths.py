@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from jali.errors import DataError
 from jali.view import View, build
+from jali.wired import WiredLayers
 
 
 class UnevenLayers(nn.Module):
@@ -266,6 +267,41 @@ class FullWidthCell(nn.Module):
         if self.c is None:
             return self.h(state)
         return self.h(state[0]), self.c(state[1])
+
+
+class FullWidthWired(nn.Module):
+    """Narrow wired layers that their surroundings may treat as those they replace.
+
+    ``keep``: the kept units of each layer, of ``sizes``. Initial states are taken at full width and narrowed; the output
+    and the final state are each returned at full width where ``output`` and ``h`` say so.
+    """
+
+    keep: Tensor
+
+    def __init__(
+        self, inner: WiredLayers, keep: Sequence[np.ndarray], sizes: Sequence[int], *, output: bool, h: bool
+    ) -> None:
+        super().__init__()
+        self.inner, self.input_size, self.sizes = inner, inner.input_size, tuple(sizes)
+        first = np.cumsum([0, *sizes[:-1]])
+        every = np.concatenate([units + start for units, start in zip(keep, first, strict=True)])
+        self.register_buffer("keep", torch.from_numpy(every))
+        self.output = Widen(keep[-1], sizes[-1]) if output else None
+        self.h = Widen(every, sum(sizes)) if h else None
+        self.train(inner.training)
+
+    def kept(self) -> list[np.ndarray]:
+        """The kept units of each layer."""
+        every, first = self.keep.cpu().numpy(), np.cumsum(self.sizes)
+        parts = np.split(every, np.searchsorted(every, first[:-1]))
+        return [part - start for part, start in zip(parts, (0, *first[:-1]), strict=True)]
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As :meth:`jali.wired.WiredLayers.forward`; ``hx`` (B, ΣH) at full width, of which removed units are not read."""
+        if hx is not None and hx.shape[-1] != sum(self.sizes):
+            raise DataError(f"the initial state is {tuple(hx.shape)}; {(len(input), sum(self.sizes))} is wanted")
+        y, h = self.inner(input, None if hx is None else hx.index_select(-1, self.keep))
+        return (y if self.output is None else self.output(y)), (h if self.h is None else self.h(h))
 
 
 class FullWidthLinear(nn.Module):

@@ -159,13 +159,25 @@ def test_a_layer_without_edges_has_as_many_blocks_as_units():
         (2.5, {}, BudgetError, "k=2.5 is not a number of blocks"),
         (2, {"by": "condensation"}, BudgetError, "leave k out"),
         (None, {"by": "spectral"}, ModelError, "by='spectral' is unknown; it is one of components"),
-        (None, {"names": ["l1"]}, ModelError, "no recurrent site 'l1'; it has l0"),
-        (None, {"names": "l0"}, ModelError, "is not a list of names"),
+        (None, {"sites": ["l1"]}, ModelError, "no recurrent site matches 'l1'; the model has l0"),
+        (None, {"sites": "l0"}, ModelError, "is not a list of names"),
     ],
 )
 def test_blocks_that_cannot_be_had_are_one_clear_error(k, options, error, message):
     with pytest.raises(error, match=message):
         jali.decompose(nn.LSTM(3, 10), k, **options)
+
+
+def test_patterns_choose_sites_and_only_those_are_reordered():
+    torch.manual_seed(0)
+    model, x = cut_apart(Stack(nn.GRU), 1), torch.randn(3, 6, 4, dtype=torch.float64)
+    found = jali.decompose(model, sites=["second.*"])
+    assert [site.name for site in found.sites] == ["second.l0", "second.l1"]
+    moved = jali.reorder(model, found, x)
+    assert torch.equal(moved.first.weight_ih_l0, model.first.weight_ih_l0)
+    assert (moved(x) - model(x)).abs().max() <= 1e-12
+    with pytest.raises(ModelError, match=r"no site 'first\.l0' was decomposed; there are second\.l0, second\.l1"):
+        found.site("first.l0")
 
 
 # --- reorder -----------------------------------------------------------------------------------------------------------
@@ -362,6 +374,20 @@ def test_a_batched_layer_turns_plain_again(seed, layer, form):
     args = form.arguments(layer)
     want, got = fast.plain()(*args), fast(*args)
     assert largest_difference(want, got) <= TOLERANCE[layer.weight_ih_l0.dtype] * size(want)
+
+
+@pytest.mark.parametrize("floats", [1, 200, 700])
+@pytest.mark.parametrize("packed", [False, True])
+def test_input_products_piece_by_piece_are_the_same(floats, packed, monkeypatch):
+    torch.manual_seed(0)
+    layer = nn.LSTM(3, 5, dtype=torch.float64)
+    fast = BlockLayer.of(read(layer, sites(layer)[0]), [np.array([0, 3, 4]), np.array([1, 2])], layer)
+    x = torch.randn(23, 4, 3, dtype=torch.float64)
+    if packed:
+        x = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([23, 20, 20, 2]))
+    want = fast(x)
+    monkeypatch.setattr("jali.block_layers.SUMS", floats)
+    assert largest_difference(want, fast(x)) <= 1e-15
 
 
 @pytest.mark.parametrize("cls", [nn.RNN, nn.GRU, nn.LSTM])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import README, replaced, tables
+from benchmarks.readme import README, STUDIES, replaced, tables
 from jali.report.tables import markdown
 
 ROOT = Path(__file__).parent.parent
@@ -22,14 +22,16 @@ def test_the_examples_run(file, tmp_path, monkeypatch):
         exec(compile(block, f"{file.name}, block {number}", "exec"), namespace)  # noqa: S102
 
 
-def test_the_results_in_the_readme_are_those_of_the_records():
+@pytest.mark.parametrize("page", STUDIES, ids=lambda page: page.name)
+def test_the_results_on_a_page_are_those_of_the_records(page):
     """No figure is typed in: the tables are made from committed records and JSON by ``python -m benchmarks.readme``."""
-    text = README.read_text(encoding="utf-8")
-    made = tables()
-    assert len(made) == 4 + 2 + 1  # studies, mathematics, inference
+    text = page.read_text(encoding="utf-8")
+    made = tables(page)
+    # studies, and in the README mathematics and inference
+    assert len(made) == {"README.md": 4 + 2 + 1, "reproduction.md": 3 + 3}[page.name]
     for table in made:
-        assert markdown(table) in text, f"README lacks {table.title!r} as it is made; run python -m benchmarks.readme"
-    assert replaced(text) == text
+        assert markdown(table) in text, f"{page} lacks {table.title!r} as it is made; run python -m benchmarks.readme"
+    assert replaced(text, page) == text
 
 
 def test_a_table_in_the_readme_is_replaced_whole_and_a_missing_one_is_told():

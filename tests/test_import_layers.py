@@ -5,10 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "jali"
 LAYERS = (
-    "errors", "files", "plain", "modes", "moments", "maths", "site", "view", "blocks", "block_layers", "dynamics",
-    "contraction", "widths", "batches", "copies", "flow", "capture", "evidence", "criterion", "plans", "planning",
-    "schedule", "surgery", "costs", "inference", "archive", "api", "analysis", "theorems", "speech", "data", "runs",
-    "report", "studies", "cli",
+    "errors", "files", "plain", "modes", "moments", "maths", "wired", "site", "view", "blocks", "block_layers", "dynamics",
+    "coupled", "contraction", "widths", "models", "batches", "copies", "flow", "capture", "evidence", "criterion", "plans",
+    "planning", "schedule", "surgery", "costs", "inference", "archive", "api", "analysis", "theorems", "speech", "data",
+    "runs", "report", "studies", "cli",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import copy
 import io
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -192,7 +193,7 @@ def test_masks_only_grow_under_every_budget(granularity, scope, sparsity, layer,
 @settings(max_examples=40)
 def test_what_has_gone_stays_gone_whatever_the_scores_say_later(pattern, scope, sparsities):
     model, plan = tagger(), None
-    planner = Planner.of(model, "magnitude", None, "weight", pattern, None, None, None, 0)
+    planner = Planner.of(model, "magnitude", None, "weight", pattern, "all", None, None, None, 0)
     for number, sparsity in enumerate(sorted(sparsities)):
         scores = planner.weight_scores(model, get("random", seed=number))
         before, plan = plan, planner.decide_weights(scores, Budget(sparsity, scope=scope), plan)
@@ -231,6 +232,45 @@ def test_one_shot_at_once_is_plan_and_mask():
     assert pruner.plan == plan
     for got, want in zip(model.parameters(), jali.mask(dense, plan).parameters(), strict=True):
         assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize(("weights", "field", "other"), [("recurrent", "w_rec", "w_in"), ("input", "w_in", "w_rec")])
+@pytest.mark.parametrize("schedule", ["cubic", "set", "rigl"])
+def test_weights_of_one_matrix_go_and_the_others_stay_whole(weights, field, other, schedule):
+    model = tagger()
+    optimizer = adam(model)
+    pruner = jali.Pruner(model, "magnitude", 0.75, SCHEDULES[schedule], optimizer, pattern="weight", weights=weights)
+    train(model, optimizer, pruner, 5)
+    assert pruner.sparsity == pytest.approx(0.75, abs=0.01)
+    assert {f for site in pruner.plan.sites for f in site.keep} == {field}
+    for site in sites(model):
+        parameters = {f: getattr(model.rnn, name) for f, name in site.parameter_names().items()}
+        keep = torch.from_numpy(pruner.plan.site(site.name).keep[field]).reshape(parameters[field].shape)
+        assert not parameters[field][~keep].any()
+        assert (parameters[other] != 0).all() or site.reverse  # the reverse direction is read at its first step only
+    assert jali.plan(model, "magnitude", 0.5, pattern="weight", weights=weights).counted.startswith(
+        f"weights of {field} "
+    )
+    state = pruner.state_dict()
+    with pytest.raises(PlanError, match="weights '" + weights):
+        jali.Pruner(model, "magnitude", 0.75, SCHEDULES[schedule], optimizer, pattern="weight").load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"weights": "hidden", "pattern": "weight"},
+            "weights='hidden' is unknown; it is 'all', 'recurrent' or 'input'",
+        ),
+        ({"weights": "recurrent"}, "weights='recurrent' names matrices, and whole units go"),
+        ({"weights": "input", "pattern": "block-diagonal:2"}, "goes by recurrent weights; leave weights='input' out"),
+        ({"weights": "recurrent", "pattern": "weight", "sites": ["*"]}, "site 'head' has no recurrent weights"),
+    ],
+)
+def test_weights_that_cannot_be_had_are_refused(options, message):
+    with pytest.raises(BudgetError, match=re.escape(message)):
+        jali.plan(tagger(), "magnitude", 0.5, **options)
 
 
 def test_blocks_on_the_diagonal_stay_apart():

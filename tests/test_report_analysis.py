@@ -108,6 +108,7 @@ def test_the_tables_show_the_saved_numbers(found):
     q = site.modularity
     assert table(section, "Modularity").rows[1][1:4:2] == (q["Q"], q["Q after"])
     rows = {row[:2]: row[2:] for row in table(section, "Mutual information").rows}
+    assert not any(key.endswith(" after") for _, key in rows)
     name = next(key for key in found.task if not key.endswith(" after"))
     assert rows["the task", name] == (found.task[name], found.task[f"{name} after"])
     assert rows["rnn.l1", "I(X; h_T) ksg"][1] == site.information["I(X; h_T) ksg after"]

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from jali.analysis.observe import Run, answers, observe
+from jali.analysis.networks import together
+from jali.analysis.observe import Run, answers, observe, started
 from jali.analysis.results import Analysis, SiteAnalysis
 from jali.batches import Batch, batches
 from jali.contraction import Contraction, contraction_bound, sampled_norm
-from jali.dynamics import Floats, Recurrence, exponent_curve, site_spectrum
+from jali.dynamics import Floats, Recurrence, exponent_curve, recurrence_of, site_spectrum
 from jali.errors import DynamicsError, ModelError
 from jali.plans import Plan, SitePlan
 from jali.site import Site, sites
@@ -59,13 +60,14 @@ def analyze(model: nn.Module, data: Any = None, *, plan: Plan | None = None, see
     cut = None if plan is None else mask(model, plan)
     runs = {} if items is None else observe(model, items, found)
     after = {} if items is None or cut is None else observe(cut, items, found)
+    network = together(model, found, runs, sequences=SEQUENCES, steps=STEPS, count=EXPONENTS)
     planned = {} if plan is None else {each.name: each for each in plan.sites}
     parts = []
     for site in found:
         measured = _Site(model, site, runs.get(site.name, []), seed)
         measured.structure()
         if items is not None:
-            measured.on_data()
+            measured.on_data(*network.get(site.name, ({}, ())))
         if cut is not None:
             measured.pruned(read(cut, site), planned.get(site.name), after.get(site.name, []))
         parts.append(measured.result())
@@ -79,8 +81,8 @@ class _Site:
 
     def __init__(self, model: nn.Module, site: Site, runs: list[Run], seed: int) -> None:
         self.site, self.runs, self.seed = site, runs, seed
-        self.view = read(model, site)
-        self.nonlinearity = getattr(model.get_submodule(site.module), "nonlinearity", "tanh")
+        self.recurrence = recurrence_of(model, site)
+        self.view = self.recurrence.view
         self.sections: dict[str, dict[str, Any]] = {
             name: {} for name in ("lattice", "modularity", "dynamics", "information", "pruning")
         }
@@ -127,21 +129,24 @@ class _Site:
             self.sections["pruning"] = _distortion(self.runs, after)
             self._information(after, " after")
 
-    def on_data(self) -> None:
+    def on_data(self, network: dict[str, Any], notes: Sequence[str]) -> None:
         if not self.runs:
             why = "a cell is called step by step" if self.site.cell else "it was never run on the data"
             self.notes.append(f"dynamics and information were not measured: {why}")
             return
-        self.sections["dynamics"] = self._dynamics()
+        self.sections["dynamics"] = self._dynamics() | network
+        self.notes += notes
+        if self.site.kind == "TopDownRNN":
+            self.notes.append("dynamics: the exponents are those of this layer, driven by the layers beside it")
         self._information(self.runs, "")
 
     def _dynamics(self) -> dict[str, Any]:
-        recurrence = Recurrence(self.view, self.nonlinearity)
+        recurrence = self.recurrence
         count = min(recurrence.size, EXPONENTS)
         spectra, sampled, used = [], 0.0, 0
         for run in self.runs:
             take = slice(0, SEQUENCES - used)
-            x, start = run.x[take, :STEPS], _started(run, recurrence)[take]
+            x, start = run.x[take, :STEPS], started(run, recurrence)[take]
             lengths = np.minimum(run.lengths[take], x.shape[1])
             found = site_spectrum(recurrence, x, start, lengths.tolist(), count=count)
             spectra.append(found.exponents)
@@ -153,7 +158,7 @@ class _Site:
         self._what_was_left_out(recurrence, count, used)
         exponents = np.concatenate(spectra).mean(axis=0)
         inputs = np.concatenate([run.x.reshape(-1, run.x.shape[2]) for run in self.runs])
-        starts = np.concatenate([_started(run, recurrence) for run in self.runs])
+        starts = np.concatenate([started(run, recurrence) for run in self.runs])
         bound = contraction_bound(recurrence, (inputs.min(axis=0), inputs.max(axis=0)), starts)
         answer = Contraction(bound, sampled, float(exponents[0]))
         return {
@@ -204,11 +209,6 @@ class _Site:
             self.sections["information"][f"I(X; h_T) {estimate.estimator}{when}"] = estimate.nats
             self.notes += [f"I(X; h_T){when}, {estimate.estimator}: {note}" for note in estimate.notes]
         self.sections["information"][f"X{when}"], self.sections["information"][f"h_T{when}"] = x.note, h.note
-
-
-def _started(run: Run, recurrence: Recurrence) -> Floats:
-    """The first states, zero where the caller gave none."""
-    return run.start if run.start.shape[1] else np.zeros((len(run.x), recurrence.size))
 
 
 def _lattice(influence: Floats) -> dict[str, Any]:

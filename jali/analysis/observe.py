@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from jali.batches import Batch, run
-from jali.capture import Call, inputs_of, layer_call, layer_states, reverse_within
-from jali.dynamics import Floats
+from jali.capture import Call, input_of, inputs_of, layer_call, layer_states, reverse_within, state_of
+from jali.dynamics import Floats, Recurrence
 from jali.modes import evaluation_mode
-from jali.site import Site
+from jali.site import Site, module_sites
 from jali.view import layer_views
+from jali.wired import WiredLayers
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ def observe(model: nn.Module, items: Sequence[Batch], sites: Sequence[Site]) -> 
     runs: dict[str, list[Run]] = {site.name: [] for site in sites}
     for path, calls in inputs_of(model, paths, items).items():
         module = model.get_submodule(path)
+        if isinstance(module, WiredLayers):
+            for args, kwargs in calls:
+                for layer, own in enumerate(_wired(module, input_of(args, kwargs), state_of(args, kwargs))):
+                    runs[module_sites(module, path)[layer].name].append(own)
+            continue
         views = layer_views(module, path)  # type: ignore[arg-type]
         for args, kwargs in calls:
             call = layer_call(module, args, kwargs)  # type: ignore[arg-type]
@@ -63,6 +69,26 @@ def observe(model: nn.Module, items: Sequence[Batch], sites: Sequence[Site]) -> 
                     runs[site.name].append(Run(x, h, start, call.lengths.numpy(), given))
                 inside = torch.cat([after for _, after in row], dim=-1)
     return runs
+
+
+@torch.no_grad()
+def _wired(module: WiredLayers, x: torch.Tensor, hx: torch.Tensor | None) -> list[Run]:
+    """The run of every layer; what its wires bring is a part of its input."""
+    seen, made = module.trajectory(x, hx), []
+    starts = None if hx is None else hx.split(module.sizes, dim=-1)
+    for layer in range(len(module.sizes)):
+        wires = sorted((w for w in module.wires() if (w.reader, w.field) == (layer, "w_in")), key=lambda w: w.first)
+        read = [seen[w.source][:, :-1] if w.delayed else seen[w.source][:, 1:] for w in wires]
+        inside = torch.cat(read if layer else [x, *read], dim=-1)
+        start = np.zeros((len(x), 0)) if starts is None else _numpy(starts[layer])
+        lengths = np.full(len(x), x.shape[1])
+        made.append(Run(_numpy(inside), _numpy(seen[layer][:, 1:]), start, lengths, _numpy(x).reshape(len(x), -1)))
+    return made
+
+
+def started(run: Run, recurrence: Recurrence) -> Floats:
+    """The first states, zero where the caller gave none."""
+    return run.start if run.start.shape[1] else np.zeros((len(run.x), recurrence.size))
 
 
 def answers(model: nn.Module, items: Sequence[Batch]) -> list[Any]:

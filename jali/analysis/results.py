@@ -23,9 +23,10 @@ class SiteAnalysis:
     """One site. A section is a mapping of names to numbers, words and lists; it is empty where nothing was measured.
 
     ``lattice``: irreducible columns and rows at some densities, quantiles of persistence. ``modularity``: Q, community sizes
-    and labels, and the same after a plan. ``dynamics``: Lyapunov exponents in nats per step, bounds of sup ‖Df‖₂, theorem
-    III.7, the largest exponent when recurrent weights below τ are zero. ``information``: I(X; h_T) in nats per estimator.
-    ``pruning``: distortion of the states under a plan, R(D) there and as a curve.
+    and labels, and the same after a plan. ``dynamics``: Lyapunov exponents in nats per step (at the first layer of a
+    top-down RNN those of the network, too), bounds of sup ‖Df‖₂, theorem III.7, the largest exponent when recurrent weights
+    below τ are zero. ``information``: I(X; h_T) in nats per estimator. ``pruning``: distortion of the states under a plan,
+    R(D) there and as a curve.
     """
 
     name: str

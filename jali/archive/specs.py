@@ -14,7 +14,9 @@ from torch import nn
 from jali.block_layers import BlockLayer
 from jali.errors import FileError, ModelError
 from jali.inference.fast_layers import Choice, FastLayers
-from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers, Widen
+from jali.models import CohenGrossberg, TopDownRNN
+from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, FullWidthWired, UnevenLayers, Widen
+from jali.wired import WiredLayers
 
 PLAIN: dict[str, type[nn.Module]] = {
     cls.__name__: cls
@@ -23,7 +25,7 @@ PLAIN: dict[str, type[nn.Module]] = {
         nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.Dropout, nn.Identity, nn.Flatten, nn.ReLU,
         nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus,
         nn.Softsign, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Softmax, nn.LogSoftmax, nn.MaxPool1d,
-        nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d, nn.MaxPool2d, nn.AvgPool2d,
+        nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d, nn.MaxPool2d, nn.AvgPool2d, CohenGrossberg, TopDownRNN,
     )
 }  # fmt: skip
 _NOT_OPTIONS = {"self", "device", "dtype", "inplace", "args", "kwargs"}
@@ -46,7 +48,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, UnevenLayers):
         layers = [[describe(one) for one in row] for row in module.rows()]
         return {"type": "UnevenLayers", "layers": layers, "dropout": module.dropout}
-    if isinstance(module, FullWidth | FullWidthCell | FullWidthLinear):
+    if isinstance(module, FullWidth | FullWidthCell | FullWidthLinear | FullWidthWired):
         return _wide(module)
     if isinstance(module, BlockLayer):
         return {"type": "BlockLayer", "options": {**module.options, "sizes": list(module.sizes)}}
@@ -59,7 +61,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
     return {"type": name, "options": _options(module)}
 
 
-def _wide(module: FullWidth | FullWidthCell | FullWidthLinear) -> dict[str, Any]:
+def _wide(module: FullWidth | FullWidthCell | FullWidthLinear | FullWidthWired) -> dict[str, Any]:
     if isinstance(module, FullWidth):
         return {
             "type": "FullWidth",
@@ -78,6 +80,15 @@ def _wide(module: FullWidth | FullWidthCell | FullWidthLinear) -> dict[str, Any]
             "hidden_size": module.hidden_size,
             "h": _widened(module.h),
             "c": _widened(module.c),
+        }
+    if isinstance(module, FullWidthWired):
+        return {
+            "type": "FullWidthWired",
+            "inner": describe(module.inner),
+            "keep": [units.tolist() for units in module.kept()],
+            "sizes": list(module.sizes),
+            "output": _widened(module.output),
+            "h": _widened(module.h),
         }
     return {
         "type": "FullWidthLinear",
@@ -148,8 +159,9 @@ def _json(value: Any) -> bool:
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     if not all(isinstance(name, str) and name not in _NOT_OPTIONS and _json(v) for name, v in options.items()):
         raise ValueError("an option is not a plain value")
-    if not 1 <= options.get("num_layers", 1) <= MAX_LAYERS:
-        raise ValueError(f"num_layers {options['num_layers']} is not in 1..{MAX_LAYERS}")
+    layers = options.get("num_layers", len(options.get("hidden_sizes", "1")))
+    if not 1 <= layers <= MAX_LAYERS:
+        raise ValueError(f"{layers} layers are not in 1..{MAX_LAYERS}")
     return {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
 
 
@@ -220,6 +232,17 @@ def _full_width_linear(spec: Mapping[str, Any], limit: int) -> nn.Module:
     return module
 
 
+def _full_width_wired(spec: Mapping[str, Any], limit: int) -> nn.Module:
+    sizes = [_size(size, limit) for size in spec["sizes"]]
+    inner, keep = construct(spec["inner"], limit), [_keep(k, size) for k, size in zip(spec["keep"], sizes, strict=True)]
+    if not isinstance(inner, WiredLayers) or [len(units) for units in keep] != list(inner.sizes):
+        raise ValueError("the kept units are not those of the layers inside")
+    module = FullWidthWired(inner, keep, sizes, output=spec["output"] != "no", h=spec["h"] != "no")
+    _repaired(module.output, spec["output"])
+    _repaired(module.h, spec["h"])
+    return module
+
+
 def _block_layer(spec: Mapping[str, Any], limit: int) -> nn.Module:
     options = _checked(spec["options"])
     sizes = options["sizes"]
@@ -237,6 +260,7 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], int], nn.Module]] = {
     "FullWidth": _full_width,
     "FullWidthCell": _full_width_cell,
     "FullWidthLinear": _full_width_linear,
+    "FullWidthWired": _full_width_wired,
     "FastLayers": _fast_layers,
     "BlockLayer": _block_layer,
 }

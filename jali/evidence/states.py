@@ -17,7 +17,8 @@ from jali.evidence.results import Use
 from jali.flow import Flow, Reader, occurrences, trace
 from jali.moments import Moments, check_finite
 from jali.site import Site, module_sites
-from jali.view import View, layer_views, read
+from jali.view import AtPath, View, layer_views, read
+from jali.wired import WiredLayers
 
 Calls = Sequence[tuple[Any, ...]]
 
@@ -34,6 +35,8 @@ def state_uses(model: nn.Module, items: Sequence[Batch], sites: Sequence[Site]) 
         escaped = any(port.module == path for port in flow.escapes)
         if isinstance(module, nn.RNNBase):
             _Layers(module, path, calls[path]).uses(own, found, escaped)
+        elif isinstance(module, WiredLayers):
+            _wired_uses(module, path, calls[path], own, found, escaped)
         elif isinstance(module, nn.RNNCellBase):
             found[own[0].name] += _cell_uses(read(model, own[0]), calls[path])
         elif escaped:
@@ -111,6 +114,29 @@ def _cell_uses(view: View, calls: Calls) -> list[Use]:
             _add(states, state[0] if isinstance(state, tuple | list) else state)
     weight = view.recurrence().reshape(-1, view.hidden)
     return [_use(states, name, "recurrence", weight), _use(states, name, "output", np.eye(view.hidden))]
+
+
+def _wired_uses(
+    module: WiredLayers, path: str, calls: Calls, own: Sequence[Site], found: dict[str, list[Use]], escaped: bool
+) -> None:
+    """What the wires read, and the output where it is not known who reads it."""
+    sites, last = module_sites(module, path), len(module.sizes) - 1
+    with torch.no_grad():
+        runs = [module.trajectory(input_of(*call), state_of(*call)) for call in calls]
+    for wire in module.wires():
+        site = sites[wire.source]
+        if site in own:
+            columns = slice(wire.first, wire.first + site.size)
+            weight = getattr(read(AtPath(module, path), sites[wire.reader]), wire.field)[0][:, columns]
+            moments = Moments(site.size)
+            for seen in runs:
+                _add(moments, seen[wire.source][:, :-1] if wire.delayed else seen[wire.source][:, 1:])
+            found[site.name].append(_use(moments, site.name, f"layer {wire.reader}", weight))
+    if escaped and sites[last] in own:
+        moments = Moments(sites[last].size)
+        for seen in runs:
+            _add(moments, seen[last][:, 1:])
+        found[sites[last].name].append(_use(moments, sites[last].name, "output", np.eye(sites[last].size)))
 
 
 def _output_use(site: Site, module: nn.Module, calls: Calls) -> Use:

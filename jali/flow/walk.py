@@ -15,6 +15,7 @@ from jali.flow.rules.elementwise import ZERO_PRESERVING_MODULES
 from jali.flow.rules.reductions import Extremum
 from jali.site import Site, is_cell, kind_of, module_sites
 from jali.view import is_computed
+from jali.wired import WiredLayers
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +113,14 @@ class Walk:
             for port in ports_of(path) if path in self.sites else ():
                 self.escapes.setdefault(port, "the module has hooks")
             args, kwargs, value = [None] * len(args), dict.fromkeys(kwargs), None
-        if isinstance(module, nn.RNNBase | nn.RNNCellBase) and kind_of(module):
+        if isinstance(module, nn.RNNBase | nn.RNNCellBase | WiredLayers) and kind_of(module):
             self._read(module, path, value)
             state = args[1] if len(args) > 1 else kwargs.get("hx")
             self._escape(state, f"it is an initial state of {path!r}")
             if (node.args[1] if len(node.args) > 1 else node.kwargs.get("hx")) is not None:
                 self.initial.add(path)
+            if isinstance(module, WiredLayers):
+                return self._of_wired(module, path)
             source = node.args[0] if node.args else node.kwargs.get("input")
             unbatched = isinstance(source, fx.Node) and len(_shape(source) or ()) == 2
             return None if is_cell(module) else self._produced(module, path, unbatched)  # type: ignore[arg-type]
@@ -198,6 +201,18 @@ class Walk:
         labels = np.stack(slots) if unbatched else np.stack(slots)[:, None]  # (slots, [1], H)
         h = None if projected else self._state(path, "h", labels)
         return (output, (h, self._state(path, "c", labels))) if isinstance(module, nn.LSTM) else (output, h)
+
+    def _of_wired(self, module: WiredLayers, path: str) -> Any:
+        """The value of ``(output, h)``: the last layer's units, and all layers' side by side."""
+        pruned = {site.layer: site for site in self.sites.get(path, [])}
+        slots = [
+            self.units.labels(pruned[s.layer]) if s.layer in pruned else np.full(s.size, -1)
+            for s in module_sites(module, path)
+        ]
+        port = Port(path, "h")
+        known = pruned and port not in self.escapes
+        h = Features(np.concatenate(slots), -1, frozenset({port})) if known else None
+        return self._output(path, slots[-1:] if pruned else [], module.sizes[-1]), h
 
     def _state(self, path: str, what: str, labels: np.ndarray) -> Any:
         port = Port(path, what)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from jali.capture import inputs_of
 from jali.errors import JaliError, ModelError
 from jali.inference.fast_layers import ENGINES, Choice, FastLayers, replaced, with_plain_layers
 from jali.site import kind_of
+from jali.wired import WiredLayers
 
 ROUNDS, PATIENCE = 7, 0.5  # of timing: this many, but no new one after so many seconds once there are three
 STEPS = 100  # of the sequences that are timed, at most
@@ -34,9 +35,9 @@ def accelerate(
     size. ``engine`` names one and skips the timing. ``print`` of the result says what was chosen, why, and how many bytes
     of weights a step reads. Zeros in the weights are skipped exactly: outputs differ from PyTorch's by rounding only.
 
-    Layers that no kernel fits (projections, other types than float32) and cells stay with PyTorch. Inputs on a GPU, or of
-    other types, run on PyTorch's layer as well. The parameters keep their names, so ``state_dict`` fits the model and the
-    copy; the copy cannot be trained.
+    Layers that no kernel fits (projections, other types than float32), cells and networks of :mod:`jali.models` stay with
+    PyTorch. Inputs on a GPU, or of other types, run on PyTorch's layer as well. The parameters keep their names, so
+    ``state_dict`` fits the model and the copy; the copy cannot be trained.
 
     Raises :class:`ModelError` for a model in training mode, without recurrent layers, or with weights that are computed
     from others, :class:`DataError` for inputs that do not fit.
@@ -50,7 +51,10 @@ def accelerate(
     fast = with_plain_layers(copy.deepcopy(model))
     paths = [path for path, module in fast.named_modules() if isinstance(module, nn.RNNBase) and kind_of(module)]
     if not paths:
-        raise ModelError(f"{type(model).__name__} has no nn.LSTM, nn.GRU or nn.RNN with PyTorch's own forward")
+        raise ModelError(
+            f"{type(model).__name__} has no nn.LSTM, nn.GRU or nn.RNN with PyTorch's own forward, and only these have kernels"
+            + _wired_remedy(fast)
+        )
     batch = example(example_inputs)
     calls = inputs_of(fast, paths, [batch])
     with torch.no_grad():
@@ -62,6 +66,13 @@ def accelerate(
     with torch.no_grad():
         _check(want, run(fast, batch))
     return fast
+
+
+def _wired_remedy(model: nn.Module) -> str:
+    names = sorted({type(module).__name__ for module in model.modules() if isinstance(module, WiredLayers)})
+    return (
+        f"; make a {' and '.join(names)} smaller with jali.prune, or export it with jali.export_onnx" if names else ""
+    )
 
 
 def _choices(

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 CELLS = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}  # gates
 
+MATRIX_FIELDS = ("groups", "gate_bytes", "starts", "targets", "scattered", "index", "select", "values")
+(
+    MATRIX_GROUPS, MATRIX_GATE_BYTES, MATRIX_STARTS, MATRIX_TARGETS, MATRIX_SCATTERED, MATRIX_INDEX, MATRIX_SELECT, MATRIX_VALUES,
+) = (8 * k for k in range(len(MATRIX_FIELDS)))  # fmt: skip
+
 # Numbers, addresses of kernels (0: none), addresses of tables and arrays.
 LAYER_FIELDS = (
     "hidden", "padded", "gates", "inputs", "padded_inputs", "copied", "inputs_by_sequence", "recurrence_apart",
@@ -16,7 +21,7 @@ LAYER_FIELDS = (
 
 # Buffers, then the arguments of the run in progress, then the sequences of it that are at work.
 WORK_FIELDS = (
-    "state_h", "state_c", "copies", "z", "u", "rows", "transposed", "sums", "sources", "states", "lengths",
+    "state_h", "state_c", "copies", "rows", "transposed", "z", "u", "sums", "sources", "states", "lengths",
     "x", "x_time", "x_row", "out", "out_time", "out_row", "h", "c", "time", "offsets", "reverse", "first", "count",
 )  # fmt: skip
 (

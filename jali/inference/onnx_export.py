@@ -54,8 +54,9 @@ def export_onnx(model: nn.Module, path: str | os.PathLike[str], example_inputs: 
     ``example_inputs``: what ``model`` is called with: a tensor, a tuple of arguments, or a dict. The sizes of every
     input stay open (batch, and time wherever it stands), unless the model fixes or loops over them; the result says which.
     Every recurrent layer, also bidirectional, stacked, projected, compacted, or of unequal widths, becomes single ONNX
-    operators. The file is run on the example and on inputs of other sizes, and is only written if it agrees to 1e-5 of
-    the largest output (or absolutely, below 1).
+    operators; networks of :mod:`jali.models` are written out step by step, for as many steps as the example has. The file
+    is run on the example and on inputs of other sizes, and is only written if it agrees to 1e-5 of the largest output (or
+    absolutely, below 1).
 
     Raises :class:`ModelError` for packed input, parameters that are not float32, or a model that ``torch.export`` cannot
     trace or that does not agree; :class:`DataError` for inputs that do not fit; :class:`FileError` if the file cannot be

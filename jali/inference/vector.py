@@ -38,7 +38,7 @@ from jali.inference.emit import (
 WIDTHS = (4, 8, 16)
 _SOURCES = (
     "by_sequence.py", "by_unit.py", "cells.py", "emit.py", "fields.py", "packing.py", "products.py", "steps.py",
-    "transposition.py", "vector.py", "vector_math.py",
+    "sums.py", "transposition.py", "vector.py", "vector_math.py",
 )  # fmt: skip
 operation: Any = intrinsic  # numba types the result by the function before its typing context is taken away
 

@@ -6,7 +6,7 @@ A :class:`Plan` is JSON with a schema version; the same scores and the same budg
 from jali.plans.budget import Budget
 from jali.plans.decide import decide_groups, decide_units, decide_weights, regrown_weights
 from jali.plans.pattern import UNSTRUCTURED, Pattern
-from jali.plans.plan import SCHEMA, Granularity, Plan
+from jali.plans.plan import SCHEMA, Granularity, Plan, Weights
 from jali.plans.site_plan import SitePlan
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Pattern",
     "Plan",
     "SitePlan",
+    "Weights",
     "decide_groups",
     "decide_units",
     "decide_weights",

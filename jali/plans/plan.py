@@ -21,6 +21,7 @@ from jali.site import Site
 
 SCHEMA = 1
 Granularity = Literal["unit", "weight"]
+Weights = Literal["all", "recurrent", "input"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,10 @@ class Plan:
         """What the sparsity counts."""
         if self.granularity == "unit":
             return "units of the planned sites"
-        if any("w_in" in site.keep for site in self.sites):
-            return "weights of w_in and w_rec (no biases)"
-        return "weights of w_rec (no biases; w_in stays whole)"
+        planned = {field for site in self.sites for field in site.keep}
+        if planned == {"w_rec"}:
+            return "weights of w_rec (no biases; w_in stays whole)"
+        return f"weights of {' and '.join(sorted(planned))} (no biases)"
 
     @property
     def sparsity(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -43,6 +44,25 @@ class Recipe:
     shift: int = 0
     warmup: float = 0.15
 
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=0.0)
+
+    def rates(self, optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+        """What sets the learning rate after each of ``steps`` steps."""
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=steps, pct_start=self.warmup)
+
+    clip: ClassVar[float] = 1.0  # largest norm of the gradients of a step
+
+
+class Companion(Protocol):
+    """What goes along with a training: a :class:`jali.Pruner`, for one."""
+
+    def step(self) -> object:
+        """After every step of the optimizer."""
+
+    def epoch(self) -> object:
+        """After every epoch."""
+
 
 class Calibrated(Protocol):
     """A study's recipe, a dataclass: it names a data set, and calibrates on the first ``calibration`` of its train split."""
@@ -64,12 +84,23 @@ def settings_of(recipe: Calibrated, data: Dataset, *splits: str) -> dict[str, An
     return {**asdict(recipe), "fold": fold, "examples": {**used, "calibration, first of train": calibration}}
 
 
-def train(model: nn.Module, data: Split, recipe: Recipe, seed: int, progress: Progress | None = None) -> None:
-    """Train ``model`` in place; the same seed gives the same weights on the same machine and number of threads."""
+def train(
+    model: nn.Module,
+    data: Split,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress | None = None,
+    companion: Callable[[torch.optim.Optimizer], Companion] | None = None,
+) -> None:
+    """Train ``model`` in place; the same seed gives the same weights on the same machine and number of threads.
+
+    ``companion(optimizer)`` is made before the first step and goes along.
+    """
     generator = torch.Generator().manual_seed(seed)
     steps = recipe.epochs * -(-len(data.x) // recipe.batch)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps, pct_start=recipe.warmup)
+    optimizer = recipe.optimizer(model)
+    rates = recipe.rates(optimizer, steps)
+    beside = None if companion is None else companion(optimizer)
     model.train()
     done = 0
     for epoch in range(recipe.epochs):
@@ -77,12 +108,16 @@ def train(model: nn.Module, data: Split, recipe: Recipe, seed: int, progress: Pr
             loss = F.cross_entropy(model(shifted(x, recipe.shift, generator)), y)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
-            schedule.step()
+            rates.step()
+            if beside is not None:
+                beside.step()
             done += 1
             if progress is not None and done % 20 == 0:
                 progress(f"epoch {epoch + 1} of {recipe.epochs}", done / steps)
+        if beside is not None:
+            beside.epoch()
     model.eval()
 
 

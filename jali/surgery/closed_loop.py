@@ -11,32 +11,33 @@ from torch import Tensor
 
 from jali.moments import check_finite
 from jali.surgery.decode import Affine, PairMoments, fit, selection
-from jali.view import View
 
 ROUNDS = 4
 
+Built = TypeVar("Built")
 Extra = TypeVar("Extra")
 
 
 @dataclass(frozen=True, eq=False)
-class Loop(Generic[Extra]):
+class Loop(Generic[Built, Extra]):
     """One recurrent site to repair.
 
     ``targets``: original states, rows (N, H) per call; ``held``: which rows judge, (N,) per call; ``keep``: kept units.
     ``reader`` (O, H): the weights that read the states: an error in the states counts as it appears through them.
-    ``build(A, c)``: the narrow view with the decoder folded in. ``simulate(view)``: the narrow network's own states, rows
-    (N, K) per call, and whatever else is wanted of that run. ``offset``: whether the reader has a bias to take c.
+    ``build(A, c)``: the narrow view, or views, with the decoder folded in. ``simulate(view)``: the narrow network's own
+    states, rows (N, K) per call, and whatever else is wanted of that run. ``offset``: whether the reader has a bias to
+    take c.
     """
 
     targets: Sequence[Tensor]
     held: Sequence[Tensor]
     keep: np.ndarray
     reader: np.ndarray
-    build: Callable[[np.ndarray, np.ndarray], View]
-    simulate: Callable[[View], tuple[Sequence[Tensor], Extra]]
+    build: Callable[[np.ndarray, np.ndarray], Built]
+    simulate: Callable[[Built], tuple[Sequence[Tensor], Extra]]
     offset: bool
 
-    def run(self) -> tuple[View, Affine, Extra]:
+    def run(self) -> tuple[Built, Affine, Extra]:
         """The best round's view, its decoder, and what ``simulate`` returned with it.
 
         A round is judged by how well its own trajectory decodes on the held-out rows; the plain cut takes part, so the
@@ -59,7 +60,7 @@ class Loop(Generic[Extra]):
             self._add(train, held, states)
         return best
 
-    def _round(self, decoder: Affine) -> tuple[tuple[View, Affine, Extra], float, Sequence[Tensor]]:
+    def _round(self, decoder: Affine) -> tuple[tuple[Built, Affine, Extra], float, Sequence[Tensor]]:
         """Build, run and judge one decoder; the error is infinite if the trajectory is."""
         view = self.build(*decoder)
         states, extra = self.simulate(view)

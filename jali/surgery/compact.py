@@ -24,8 +24,10 @@ from jali.surgery.fold import fold as fold_into
 from jali.surgery.mask import mask, planned_sites
 from jali.surgery.replace import OPAQUE, dropped_hooks, plain_classes, proved_for, replaced
 from jali.surgery.surgery import Surgery
-from jali.view import AtPath, View, build, build_cell, build_linear, layer_views, read
-from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers
+from jali.surgery.wired import cut_views
+from jali.view import AtPath, View, build, build_cell, build_linear, build_wired, layer_views, read
+from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, FullWidthWired, UnevenLayers
+from jali.wired import WiredLayers
 
 _log = logging.getLogger("jali")
 
@@ -101,9 +103,8 @@ def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = No
     for path in dict.fromkeys([*(site.module for site in pruned), *inputs]):
         old = model.get_submodule(path)
         new = _smaller(old, path, keep, inputs.get(path), flow).to(next(old.parameters()).device)
-        inner[path] = (
-            f"{path}.inner".lstrip(".") if isinstance(new, FullWidth | FullWidthCell | FullWidthLinear) else path
-        )
+        wide = FullWidth | FullWidthCell | FullWidthLinear | FullWidthWired
+        inner[path] = f"{path}.inner".lstrip(".") if isinstance(new, wide) else path
         compacted = replaced(compacted, model, path, new)
     cells = [path for path in inner if isinstance(compacted.get_submodule(path), FullWidthCell)]
     notes = [*_notes(flow, pruned, why, cells), *proved_for(model, batch, inputs), *dropped_hooks(model, inner)]
@@ -113,6 +114,8 @@ def _cut(model: nn.Module, plan: Plan, batch: Batch | None, why: str | None = No
 
 def _is_uneven(model: nn.Module, path: str, keep: dict[str, np.ndarray]) -> bool:
     module = model.get_submodule(path)
+    if isinstance(module, WiredLayers):
+        return False  # one tensor holds its states, whatever their widths
     widths = {len(keep[s.name]) if s.name in keep else s.size for s in module_sites(module, path)}
     return len(widths) > 1
 
@@ -125,6 +128,8 @@ def _smaller(
     kept = [keep.get(site.name, np.arange(site.size)) for site in own]
     if isinstance(old, nn.RNNBase):
         return _smaller_layers(old, path, kept, inputs, flow)
+    if isinstance(old, WiredLayers):
+        return _smaller_wired(old, path, kept, inputs, flow)
     view = read(AtPath(old, path), own[0]).cut(kept[0], inputs)
     full = len(kept[0]) == own[0].size
     if isinstance(old, nn.RNNCellBase):
@@ -160,6 +165,19 @@ def _smaller_layers(
     widen = {what: Port(path, what) in flow.escapes for what in ("output", "h", "c")}
     if path in flow.initial or any(widen.values()):
         return FullWidth(inner, kept, old.hidden_size, **widen)
+    return inner
+
+
+def _smaller_wired(
+    old: WiredLayers, path: str, kept: Sequence[np.ndarray], inputs: np.ndarray | None, flow: Flow
+) -> nn.Module:
+    reads = np.arange(old.input_size) if inputs is None else inputs
+    inner = build_wired(cut_views(old, path, kept, reads), len(reads), old)
+    if [len(units) for units in kept] == list(old.sizes):
+        return inner
+    output, h = (Port(path, what) in flow.escapes for what in ("output", "h"))
+    if path in flow.initial or output or h:
+        return FullWidthWired(inner, kept, old.sizes, output=output, h=h)
     return inner
 
 

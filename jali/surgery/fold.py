@@ -31,8 +31,10 @@ from jali.surgery.fold_layers import fold_layers
 from jali.surgery.fold_states import repair_cell_states
 from jali.surgery.refit import repair, with_inputs, with_recurrence
 from jali.surgery.surgery import Surgery
+from jali.surgery.wired import fold_wired
 from jali.view import View, read, write
 from jali.widths import FullWidthCell, FullWidthLinear
+from jali.wired import WiredLayers
 
 Calls = Sequence[tuple[Any, ...]]
 
@@ -61,6 +63,9 @@ class _Fold:
             if isinstance(module, nn.RNNBase):
                 narrow, prior = self._narrow_calls(path), self._prior(path)
                 self.decoders.update(fold_layers(self.surgery, path, dense, narrow, prior))
+            elif isinstance(module, WiredLayers):
+                narrow, prior = self._narrow_calls(path), self._prior(path)
+                self.decoders.update(fold_wired(self.surgery, path, dense, narrow, prior))
             elif isinstance(module, nn.RNNCellBase):
                 self._cell(path, dense)
             else:

@@ -118,7 +118,7 @@ class _Direction:
             self.view, self.decoder = base, np.eye(view.hidden)
             self.outputs = [self._read(base, call)[1] for call in narrow]
 
-    def _loop(self, base: View, read: Sequence[Tensor]) -> Loop[list[Tensor]]:
+    def _loop(self, base: View, read: Sequence[Tensor]) -> Loop[View, list[Tensor]]:
         view, valid = self.dense_view, [call.valid for call in self._dense]
         projected = view.w_proj is not None
         reader = view.w_proj if projected else view.recurrence()[:, self.keep].reshape(-1, view.hidden)

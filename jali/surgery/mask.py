@@ -14,6 +14,7 @@ from jali.errors import PlanError
 from jali.plans import Plan, SitePlan
 from jali.site import Site, refuse_shared, sites
 from jali.view import View, read, write
+from jali.wired import WiredLayers
 
 
 def mask(model: nn.Module, plan: Plan) -> nn.Module:
@@ -32,7 +33,9 @@ def mask(model: nn.Module, plan: Plan) -> nn.Module:
         site = found[planned.name]
         write(masked, masked_view(read(masked, site), planned))
         if site.recurrent and planned.removed:
-            removed_states.setdefault(site.module, {})[slot_of(model, site)] = list(planned.removed)
+            slot, first = place_of(model, site)
+            known = removed_states.setdefault(site.module, {}).setdefault(slot, [])
+            known += [first + unit for unit in planned.removed]
     for path, slots in removed_states.items():
         masked.get_submodule(path).register_forward_pre_hook(ZeroInitialState(slots), with_kwargs=True)
     return masked
@@ -64,10 +67,15 @@ def planned_sites(model: nn.Module, plan: Plan) -> dict[str, Site]:
     return plan.check(sites(model, linear=True))
 
 
-def slot_of(model: nn.Module, site: Site) -> int:
-    """Index of a site's state along the first axis of its module's ``h``: layer · directions + direction."""
+def place_of(model: nn.Module, site: Site) -> tuple[int, int]:
+    """Where a site's state is in its module's ``h``: the index along the first axis, and the first of its features.
+
+    PyTorch's layers have a row for each layer and direction; wired layers have their units side by side.
+    """
     module = model.get_submodule(site.module)
-    return site.layer * (2 if getattr(module, "bidirectional", False) else 1) + int(site.reverse)
+    if isinstance(module, WiredLayers):
+        return 0, sum(module.sizes[: site.layer])
+    return site.layer * (2 if getattr(module, "bidirectional", False) else 1) + int(site.reverse), 0
 
 
 class ZeroInitialState:
@@ -99,6 +107,6 @@ class ZeroInitialState:
     def _zero(self, state: Tensor, module: nn.Module) -> Tensor:
         gate = torch.ones_like(state)
         for slot, units in self.slots.items():
-            where = gate if isinstance(module, nn.RNNCellBase) else gate[slot]
+            where = gate if isinstance(module, nn.RNNCellBase | WiredLayers) else gate[slot]
             where[..., units] = 0
         return torch.where(gate.bool(), state, torch.zeros_like(state))

@@ -13,7 +13,7 @@ from jali.criterion import get
 from jali.errors import BudgetError, PlanError, ScheduleError
 from jali.evidence import Loss
 from jali.planning import Planner, nothing_goes
-from jali.plans import Budget, Granularity, Pattern, Plan, regrown_weights
+from jali.plans import Budget, Granularity, Pattern, Plan, Weights, regrown_weights
 from jali.schedule import OneShot, Schedule
 from jali.surgery import rewind
 from jali.surgery.growth import gradients, lots
@@ -60,13 +60,16 @@ class Pruner:
         data: Any = None,
         granularity: Granularity = "unit",
         pattern: str | None = None,
+        weights: Weights = "all",
         sites: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
         loss: Loss | None = None,
         seed: int = 0,
     ) -> None:
         self._model = unwrapped(model)
-        self._planner = Planner.of(self._model, criterion, data, granularity, pattern, sites, options, loss, seed)
+        self._planner = Planner.of(
+            self._model, criterion, data, granularity, pattern, weights, sites, options, loss, seed
+        )
         self._budget = self._planner.budget(budget)
         self._schedule = OneShot() if schedule is None else schedule
         self._check(optimizer)
@@ -225,6 +228,7 @@ class Pruner:
             "schedule": self._schedule.to_dict(),
             "granularity": planner.granularity,
             "pattern": planner.pattern.name,
+            "weights": planner.weights,
             "sites": [site.name for site in planner.sites],
             "seed": planner.seed,
         }

@@ -26,6 +26,7 @@ from jali.surgery.mask import ZeroInitialState
 from jali.surgery.replace import OPAQUE, dropped_hooks, plain_classes, proved_for, replaced
 from jali.view import AtPath, View, build, build_cell, build_linear, layer_views, read
 from jali.widths import FullWidth, FullWidthCell, UnevenLayers, alone
+from jali.wired import WiredLayers
 
 _log = logging.getLogger("jali")
 
@@ -86,6 +87,12 @@ class _Job:
             raise PlanError(
                 f"no site falls into two blocks or more ({names}), so there is nothing to reorder; cut the recurrence first "
                 "with jali.plan(model, 'magnitude', pattern='block-diagonal:4') and jali.mask"
+            )
+        wired = [name for name in several if isinstance(model.get_submodule(known[name].module), WiredLayers)]
+        if wired:
+            raise ModelError(
+                f"{', '.join(wired)}: layers of a {known[wired[0]].kind} are read by each other and stay in their order; "
+                "leave them out with jali.decompose(model, sites=[...])"
             )
         fit = _batchable(several, known) if batched else frozenset()
         notes = tuple(

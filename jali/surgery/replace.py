@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from jali.batches import Batch
-from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers
+from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, FullWidthWired, UnevenLayers
 
-OPAQUE = (FullWidth, FullWidthCell, FullWidthLinear, UnevenLayers)  # one call each in a traced graph
+OPAQUE = (FullWidth, FullWidthCell, FullWidthLinear, FullWidthWired, UnevenLayers)  # one call each in a traced graph
 
 
 def replaced(compacted: nn.Module, model: nn.Module, path: str, new: nn.Module) -> nn.Module:
@@ -43,7 +43,7 @@ def plain_classes(model: nn.Module, replaced: Mapping[str, str]) -> list[str]:
     return [
         f"{path!r} was a {cls.__name__}; its replacement is plain and has no methods or attributes of that class"
         for path, cls in modules.items()
-        if not cls.__module__.startswith("torch.")
+        if not cls.__module__.startswith(("torch.", "jali."))
     ]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from jali.errors import ModelError
 from jali.plans import Plan
 from jali.site import Site
-from jali.surgery.mask import ZeroInitialState, masked_view, slot_of
+from jali.surgery.mask import ZeroInitialState, masked_view, place_of
 from jali.view import packed, read
 
 
@@ -70,7 +70,8 @@ class Zeros:
                 if not keep.all():
                     self._dead[key] = torch.from_numpy(keep == 0).to(self._parameters[key].device)
             if site.recurrent and planned.removed:
-                slots.setdefault(site.module, {})[slot_of(self.model, site)] = list(planned.removed)
+                slot, first = place_of(self.model, site)
+                slots.setdefault(site.module, {}).setdefault(slot, []).extend(first + u for u in planned.removed)
         for path in {site.module for site in self.sites}:
             set_removed_states(self.model.get_submodule(path), slots.get(path, {}))
         self.hold()

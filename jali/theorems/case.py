@@ -13,10 +13,10 @@ from torch import nn
 
 from jali.analysis.observe import Run, observe
 from jali.batches import batches
-from jali.dynamics import Floats, Recurrence
+from jali.dynamics import Floats, Recurrence, recurrence_of
 from jali.errors import ModelError
 from jali.site import sites
-from jali.view import View, read
+from jali.view import View
 
 DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 SEQUENCES, STEPS = 64, 50  # at most; and what is drawn without data
@@ -24,13 +24,12 @@ SEQUENCES, STEPS = 64, 50  # at most; and what is drawn without data
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One site: its ``view``, the ``nonlinearity`` of an RNN, its input ``x (B, T, I)`` and first states ``start (B, size)``.
+    """One site: its step, its input ``x (B, T, I)`` and first states ``start (B, size)``.
 
     ``source``: where ``x`` comes from, "data" or "drawn inputs" (standard normal).
     """
 
-    view: View
-    nonlinearity: str
+    recurrence: Recurrence
     x: Floats
     start: Floats
     source: str
@@ -41,8 +40,8 @@ class Case:
         return self.view.site.name
 
     @property
-    def recurrence(self) -> Recurrence:
-        return Recurrence(self.view, self.nonlinearity)
+    def view(self) -> View:
+        return self.recurrence.view
 
 
 def cases(model: nn.Module | None, data: Any, seed: int) -> tuple[Case, ...]:
@@ -54,12 +53,10 @@ def cases(model: nn.Module | None, data: Any, seed: int) -> tuple[Case, ...]:
     runs = {} if data is None else observe(model, batches(data), found)
     made = []
     for number, site in enumerate(found):
-        view = read(model, site)
-        nonlinearity = getattr(model.get_submodule(site.module), "nonlinearity", "tanh")
-        size = Recurrence(view, nonlinearity).size
-        x, start = _seen(runs.get(site.name, []), size) or _drawn(view, size, seed + number)
+        step = recurrence_of(model, site)
+        x, start = _seen(runs.get(site.name, []), step.size) or _drawn(step, seed + number)
         source = "data" if runs.get(site.name) else "drawn inputs"
-        made.append(Case(view, nonlinearity, x, start, source, seed))
+        made.append(Case(step, x, start, source, seed))
     return tuple(made)
 
 
@@ -102,5 +99,6 @@ def _seen(runs: Sequence[Run], size: int) -> tuple[Floats, Floats] | None:
     return x, np.concatenate(starts)[:SEQUENCES]
 
 
-def _drawn(view: View, size: int, seed: int) -> tuple[Floats, Floats]:
-    return np.random.default_rng(seed).normal(size=(SEQUENCES, STEPS, view.inputs)), np.zeros((SEQUENCES, size))
+def _drawn(step: Recurrence, seed: int) -> tuple[Floats, Floats]:
+    x = np.random.default_rng(seed).normal(size=(SEQUENCES, STEPS, step.view.inputs))
+    return x, np.zeros((SEQUENCES, step.size))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jali.dynamics import Floats, Recurrence
+from jali.dynamics import Floats
 from jali.errors import DataError
 from jali.maths.information import ksg, whiten
 from jali.maths.rate_distortion import rate_distortion
@@ -39,7 +39,7 @@ def data_processing(case: Case, pruned: View | None = None) -> Verdict:
     cut = weakest_cut(case.view) if pruned is None else pruned
     low, high = np.quantile(case.x.reshape(-1, case.x.shape[2]), (0.1, 0.9), axis=0)
     x = np.array([[(low, high)[letter] for letter in word] for word in product((0, 1), repeat=STEPS)])
-    y, z = (_last(view, case.nonlinearity, x, np.zeros((len(x), case.start.shape[1]))) > 0 for view in (case.view, cut))
+    y, z = (_last(case, view, x, np.zeros((len(x), case.start.shape[1]))) > 0 for view in (case.view, cut))
     estimates = {f"estimated I(X; {name})": _estimated(case, view) for name, view in (("Y", case.view), ("Y'", cut))}
     return chain(y, z, case.site, estimates | {"inputs": case.source})
 
@@ -84,9 +84,9 @@ def chain(y: ArrayLike, z: ArrayLike, site: str = "", numbers: dict[str, Any] | 
     return Verdict("III.6", site, "holds", why, measured)
 
 
-def _last(view: View, nonlinearity: str, x: Floats, start: Floats) -> Floats:
-    """h after the last step, ``(B, R)``."""
-    recurrence = Recurrence(view, nonlinearity)
+def _last(case: Case, view: View, x: Floats, start: Floats) -> Floats:
+    """h after the last step, ``(B, R)``; of a Cohen–Grossberg network the potentials, whose signs are those of h."""
+    recurrence = case.recurrence.with_view(view)
     return recurrence.states(x, start)[:, -1, : recurrence.outputs]
 
 
@@ -94,7 +94,7 @@ def _estimated(case: Case, view: View) -> float | None:
     """KSG between the input, flattened, and the last state; None for fewer than ``SAMPLES`` sequences."""
     if len(case.x) < SAMPLES:
         return None
-    last = _last(view, case.nonlinearity, case.x, case.start)
+    last = _last(case, view, case.x, case.start)
     x, h = (whiten(part, COMPONENTS).scores for part in (case.x.reshape(len(case.x), -1), last))
     return ksg(x, h, seed=case.seed).nats
 

@@ -21,7 +21,7 @@ def stability(case: Case) -> Verdict:
     found: list[Contraction] = []
     for fraction in CUTS:
         view = weakest_cut(case.view, fraction)
-        found.append(measure(Recurrence(view, case.nonlinearity), case))
+        found.append(measure(case.recurrence.with_view(view), case))
         if found[-1].bound < 1:
             break
     return judge(case.site, found, case.source)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jali.dynamics import Floats, Recurrence
+from jali.dynamics import Floats
 from jali.errors import ContextError
 from jali.maths.decomposition import weak_components
 from jali.maths.partition import balanced_partition
@@ -54,7 +54,7 @@ def difference(case: Case, blocks: NDArray[np.integer]) -> float:
     for block in np.unique(blocks):
         units = np.flatnonzero(blocks == block)
         own = units if whole.shape[2] == hidden else np.concatenate((units, hidden + units))  # LSTM: (h, c)
-        part = Recurrence(case.view.cut(units), case.nonlinearity).states(case.x, case.start[:, own])
+        part = case.recurrence.with_view(case.view.cut(units)).states(case.x, case.start[:, own])
         worst = max(worst, float(np.abs(part - whole[:, :, own]).max()))
     return worst
 
@@ -65,7 +65,7 @@ def _one_component(case: Case, influence: Floats) -> Verdict:
     if n == 1:
         return Verdict("Corollary III.1", case.site, "premise not met", "there is a single unit", measured)
     halves = balanced_partition(influence, 2)
-    cut = Case(_apart(case.view, halves), case.nonlinearity, case.x, case.start, case.source, case.seed)
+    cut = Case(case.recurrence.with_view(_apart(case.view, halves)), case.x, case.start, case.source, case.seed)
     apart, cost = difference(cut, halves), difference(case, halves)
     measured |= {"two blocks": apart, "two blocks of the whole": cost, "share of multiply-adds": _share(halves)}
     why = f"all {n} units are one component; cut into 2 blocks they run apart exactly ({apart:.1e}), but {cost:.2g} off the whole"

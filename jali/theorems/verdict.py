@@ -33,7 +33,7 @@ class Verdict:
         return self.answer == "holds"
 
     def __str__(self) -> str:
-        return f"{self.theorem:<15} {self.site or 'model':<8} {self.answer:<15} {self.witness}"
+        return f"{self.theorem:<16} {self.site or 'model':<8} {self.answer:<15} {self.witness}"
 
 
 def to_json(verdicts: Iterable[Verdict]) -> str:
