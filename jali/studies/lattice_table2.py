@@ -101,7 +101,7 @@ def _beside(records: Sequence[Record]) -> Table:
     for what, schedule, sparsity, rate in sorted(OTHERS, key=lambda other: other[3]):
         own = [r for r in records if is_one(r, **_key(what, schedule, sparsity, rate))]
         rows.append(_row(_named(what, schedule), rate, own))
-    columns = ("what goes", "rate", "W_hh removed (%)", "validation (%)", "test (%)", "minus paper (points)")
+    columns = ("what goes", "rate", "W_hh removed (%)", "validation (%)", "test (%)", "runs", "minus paper (points)")
     caption = (
         f"Mean ± 95 % interval over seeds, beside the paper's best, {100 * _best():.2f} %. Constant: Adam, as the paper prints "
         "it; one-cycle: AdamW with a one-cycle rate on images moved by up to a pixel."
@@ -120,7 +120,7 @@ def _best() -> float:
 
 def _row(label: str, rate: str, own: Sequence[Record]) -> tuple[Cell, ...]:
     cells = (over_seeds(own, metric).text(2, 100) for metric in ("sparsity", "validation", "test"))
-    return (label, rate, *cells, f"{100 * (over_seeds(own, 'test').mean - _best()):+.2f}" if own else "–")
+    return (label, rate, *cells, len(own), f"{100 * (over_seeds(own, 'test').mean - _best()):+.2f}" if own else "–")
 
 
 def _named(what: str, schedule: str) -> str:
