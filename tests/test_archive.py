@@ -455,6 +455,12 @@ def test_a_full_disk_is_one_clear_error(saved, monkeypatch):
     assert [path.name for path in saved.iterdir()] == [FILE]
 
 
+def test_loading_another_file_says_what_it_is_not(tmp_path):
+    (tmp_path / "net.py").write_text("x")
+    with pytest.raises(FileError, match=r"net\.py' is a file that jali\.save did not name; give a \.safetensors file"):
+        jali.load(tmp_path / "net.py")
+
+
 def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path):
     (tmp_path / "taken").write_text("x")
     with pytest.raises(FileError, match="choose another"):

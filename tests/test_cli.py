@@ -211,6 +211,18 @@ def test_an_empty_line_follows_each_table(toys: Path) -> None:
     assert "\n\nreport: " in out
 
 
+def test_a_file_instead_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "analysis.json").write_text("{}")
+    status, _, err = invoke("report", str(tmp_path / "analysis.json"))
+    assert status == 2
+    assert f"analysis.json is a file; give the folder that it is in, {tmp_path}" in err
+
+
+def test_the_package_runs_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "jali", "--version"], capture_output=True, text=True, check=True)
+    assert jali.__version__ in done.stdout
+
+
 def test_a_file_that_holds_a_torn_line_only_says_so(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text('{"schema": "jali')
     status, _, err = invoke("report", str(tmp_path))

@@ -195,6 +195,11 @@ def test_without_feedback_a_top_down_rnn_is_a_stacked_rnn(seed, layers):
     assert torch.allclose(end, last.transpose(0, 1).reshape(4, -1), atol=1e-14)
 
 
+def test_one_number_for_the_sizes_of_a_stack_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"hidden_sizes=4 is one number; give the units of every layer"):
+        TopDownRNN(3, 4)
+
+
 def test_the_integration_is_exact_for_linear_decay_and_of_first_order_else():
     torch.manual_seed(0)
     core = CohenGrossberg(1, 3, step=0.7).double()

@@ -220,6 +220,11 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except OSError as error:
         reason = error.strerror or "no such file"
+        if path.parent.is_file():  # a folder was wanted, and the system would call this "no such file"
+            raise FileError(
+                f"{str(path.parent)!r} is a file that jali.save did not name; "
+                "give a .safetensors file, or the folder that holds one"
+            ) from None
         raise FileError(f"cannot read {str(path)!r} ({reason}); give a folder or file that exists") from None
     except SafetensorError as error:
         raise FileError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -39,6 +39,10 @@ class TopDownRNN(WiredLayers):
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ModelError(f"nonlinearity {nonlinearity!r} is neither 'tanh' nor 'relu'")
+        if not isinstance(hidden_sizes, Iterable):
+            raise ModelError(
+                f"hidden_sizes={hidden_sizes!r} is one number; give the units of every layer, e.g. hidden_sizes=(24, 12)"
+            )
         self.hidden_sizes, self.nonlinearity = tuple(hidden_sizes), nonlinearity
         super().__init__(input_size, tuple(hidden_sizes), bias)
 

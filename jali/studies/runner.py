@@ -222,6 +222,8 @@ def regenerate_report(folder: str | Path, console: Console | None = None, as_mar
     from rich.console import Console
 
     console = console or Console()
+    if Path(folder).is_file():
+        raise DataError(f"{folder} is a file; give the folder that it is in, {Path(folder).parent}")
     store = RecordStore(folder)
     records = store.records()
     analyses, problems = saved_analyses(store.folder)
