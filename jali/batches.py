@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from jali.errors import DataError, JaliError
+
+_log = logging.getLogger("jali")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,18 @@ def batches(data: Any) -> list[Batch]:
                 )
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise DataError(f"batch {k} has NaN or infinite values; clean the data before calibrating")
+    _warn_of_constants(result)
     return result
+
+
+def _warn_of_constants(items: Sequence[Batch]) -> None:
+    tensors = [t for batch in items for t in tensors_in((batch.args, dict(batch.kwargs))) if t.is_floating_point()]
+    if any(t.numel() > 1 for t in tensors) and min(t.min() for t in tensors) == max(t.max() for t in tensors):
+        _log.warning(
+            "every number of the calibration data is %g: what is measured or repaired on them holds for no other inputs; give "
+            "typical ones",
+            float(tensors[0].min()),
+        )
 
 
 def example(inputs: Any) -> Batch:

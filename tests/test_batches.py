@@ -337,3 +337,14 @@ def test_mapped_inputs_leave_the_batch_as_it_was_and_have_no_target():
     assert [tensor.dtype for tensor in tensors_in((doubled.args, doubled.kwargs))] == [torch.float64] * 2
     assert doubled.target is None
     assert batch.args[0].dtype == torch.float32
+
+
+def test_constant_data_are_told(caplog):
+    batches([torch.zeros(2, 3), torch.zeros(1, 3)])
+    assert "every number of the calibration data is 0:" in caplog.text
+    caplog.clear()
+    batches([torch.zeros(2, 3), torch.ones(1, 3)])
+    batches([torch.zeros(2, 3), torch.arange(3.0)])
+    batches(torch.ones(1))  # a single number cannot vary
+    batches(torch.zeros(3, dtype=torch.long))  # words of a vocabulary are no measurements
+    assert not caplog.text
