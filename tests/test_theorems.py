@@ -426,6 +426,17 @@ def test_an_exponent_above_its_bound_would_be_a_failure():
     assert "-0.1 > log L = -0.693" in answer.witness
 
 
+def test_sequences_of_unequal_lengths_are_cut_to_the_shortest():
+    layer = rnn(0.3 * np.eye(3))
+    data = [torch.randn(2, 7, 2, dtype=torch.float64), torch.randn(1, 4, 2, dtype=torch.float64)]
+    own = cases(layer, data, 0)[0]
+    np.testing.assert_array_equal(own.x, torch.cat([part[:, :4] for part in data]).numpy())
+    assert own.source == "data"
+    long = cases(layer, torch.randn(70, 60, 2, dtype=torch.float64), 0)[0]
+    assert long.x.shape == (64, 50, 2)
+    assert long.start.shape == (64, 3)
+
+
 # --- all of them ----------------------------------------------------------------------------------------------------
 
 
