@@ -751,3 +751,16 @@ def test_an_epoch_without_a_step_is_an_error():
     train(model, optimizer, pruner, 1)
     with pytest.raises(ScheduleError, match="since epoch 1"):
         pruner.epoch()
+
+
+def test_lots_are_drawn_anew_at_every_change_and_the_same_again():
+    from jali.surgery.growth import lots
+
+    model = tagger()
+    plan, found = jali.plan(model, "magnitude", 0.5, pattern="weight"), sites(model)
+    first, again, later, other = (lots(plan, found, seed, time) for seed, time in ((0, 1), (0, 1), (0, 2), (1, 1)))
+    for site in found:
+        for field, drawn in first[site].items():
+            assert np.array_equal(drawn, again[site][field])
+            assert not np.array_equal(drawn, later[site][field])
+            assert not np.array_equal(drawn, other[site][field])
