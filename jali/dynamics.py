@@ -256,14 +256,8 @@ def exponent_curve(recurrence: Recurrence, x: Floats, thresholds: Sequence[float
         part = recurrence.with_view(cut)
         states = part.states(x)
         moved = (part.jacobian(x[:, t], states[:, t]) for t in range(x.shape[1]))
-        out[index] = lyapunov_spectrum(moved, count=1, transient=transient, start=_generic(part.size)).largest
+        out[index] = lyapunov_spectrum(moved, count=1, transient=transient).largest
     return out
-
-
-def _generic(size: int) -> Floats:
-    """A direction that is in no special position: one exponent alone needs one to find the largest."""
-    direction = np.random.default_rng(0).normal(size=(size, 1))
-    return direction / np.linalg.norm(direction)
 
 
 def _lstm_gates(a: Floats) -> tuple[Floats, Floats, Floats, Floats]:

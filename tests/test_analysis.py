@@ -55,6 +55,9 @@ def test_the_numbers_are_those_of_the_parts(model, data):
     kept = plan.site("rnn.l0").kept
     own = view.influence()[np.ix_(kept, kept)]
     assert site.modularity["Q after"] == pytest.approx(modularity(own, site.modularity["labels after"]))
+    old = np.array(site.modularity["labels"])[list(kept)]
+    assert old.tolist() != site.modularity["labels"][: len(kept)], "the units that stay are not the first ones"
+    assert site.modularity["Q of the old communities after"] == pytest.approx(modularity(own, old))
     with torch.no_grad():
         states = [torch.cat([m.rnn(x)[0] for x, _ in data]).reshape(-1, 8).double() for m in (model, mask(model, plan))]
     distortion = float((states[0] - states[1]).square().sum(1).mean())

@@ -239,6 +239,16 @@ def test_the_exponent_curve_ends_where_nothing_is_left():
     assert curve[1] == exponent_curve(Recurrence(cut), x, [0.0])[0]
 
 
+def test_the_largest_exponent_is_found_beside_a_quiet_block_and_units_that_nothing_reads():
+    own = recurrence(layer(nn.RNN, {}, 3, hidden=6))
+    weights = np.zeros((1, 6, 6))
+    weights[0, 1:3, 1:3], weights[0, 3:, 3:] = 0.1 * np.eye(2), 0.8 * np.eye(3)
+    still = Recurrence(own.view.replace(w_rec=weights, b_in=None, b_rec=None))
+    found = site_spectrum(still, np.zeros((1, 60, 4)), count=1)
+    assert found.largest == pytest.approx(np.log(0.8), abs=0.05)
+    assert found.notes == ()
+
+
 def test_what_cannot_be_a_system_is_one_clear_error():
     linear = nn.Linear(3, 4)
     with pytest.raises(ModelError, match="has no state"):

@@ -60,9 +60,18 @@ def test_a_few_exponents_are_those_of_the_first_columns(seed, n):
     jacobians = random_steps(seed, n)
     products = np.linalg.multi_dot(jacobians[::-1])[:, :2]
     volume = np.linalg.slogdet(np.linalg.qr(products)[1])[1] / len(jacobians)
-    found = lyapunov_spectrum(jacobians, count=2)
+    found = lyapunov_spectrum(jacobians, count=2, start=np.eye(n, 2))
     assert found.exponents.shape == (2,)
     assert found.exponents.sum() == pytest.approx(volume, abs=1e-8)
+
+
+@given(seeds, st.sampled_from([3, 7, 40]), st.integers(1, 2))
+def test_the_largest_exponents_are_found_in_the_last_block_and_beside_a_lost_direction(seed, n, count):
+    """Unit vectors of the first units would stay in their own block for good, or vanish in the first step."""
+    values = np.concatenate(([0.0], np.full(n - 3, 0.1), [0.5, 0.9]))
+    found = lyapunov_spectrum(np.broadcast_to(np.diag(values), (400, n, n)), count=count)
+    np.testing.assert_allclose(found.exponents, np.log([0.9, 0.5])[:count], atol=0.03)
+    assert not found.notes
 
 
 @given(seeds, sizes)

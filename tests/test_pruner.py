@@ -244,7 +244,8 @@ def test_weights_of_one_matrix_go_and_the_others_stay_whole(weights, field, othe
     assert pruner.sparsity == pytest.approx(0.75, abs=0.01)
     assert {f for site in pruner.plan.sites for f in site.keep} == {field}
     for site in sites(model):
-        parameters = {f: getattr(model.rnn, name) for f, name in site.parameter_names().items()}
+        names = site.parameter_names()
+        parameters = {f: getattr(model.rnn, names[f]) for f in (field, other)}
         keep = torch.from_numpy(pruner.plan.site(site.name).keep[field]).reshape(parameters[field].shape)
         assert not parameters[field][~keep].any()
         assert (parameters[other] != 0).all() or site.reverse  # the reverse direction is read at its first step only
@@ -750,3 +751,16 @@ def test_an_epoch_without_a_step_is_an_error():
     train(model, optimizer, pruner, 1)
     with pytest.raises(ScheduleError, match="since epoch 1"):
         pruner.epoch()
+
+
+def test_lots_are_drawn_anew_at_every_change_and_the_same_again():
+    from jali.surgery.growth import lots
+
+    model = tagger()
+    plan, found = jali.plan(model, "magnitude", 0.5, pattern="weight"), sites(model)
+    first, again, later, other = (lots(plan, found, seed, time) for seed, time in ((0, 1), (0, 1), (0, 2), (1, 1)))
+    for site in found:
+        for field, drawn in first[site].items():
+            assert np.array_equal(drawn, again[site][field])
+            assert not np.array_equal(drawn, later[site][field])
+            assert not np.array_equal(drawn, other[site][field])

@@ -22,6 +22,7 @@ from jali.theorems import from_json, to_json
 from jali.theorems.case import cases, weakest_cut
 from jali.theorems.communities import modularity_rises, weak_ties
 from jali.theorems.connections import prune, pruning_efficiency, pruning_efficiency_of_layers
+from jali.theorems.feedback import Feedback, preserved
 from jali.theorems.information import chain, data_processing
 from jali.theorems.modular_law import lattices, modular_law, pentagon
 from jali.theorems.reducible_units import irreducible, reducible_units, remove_reducible
@@ -424,6 +425,29 @@ def test_an_exponent_above_its_bound_would_be_a_failure():
     answer = judge("l0", [Contraction(0.5, 0.4, -0.1)], "data")
     assert answer.answer == "fails"
     assert "-0.1 > log L = -0.693" in answer.witness
+
+
+def test_feedback_is_thinned_like_the_layers_it_joins():
+    """Of all weights the lower layer is one module. Of the strongest, u0 → u1 beside u2 is a pentagon, and x feeds back to u0."""
+    lower = np.full((3, 3), 0.01)
+    lower[1, 0] = 1.0
+    down = np.array([[1.0], [0.0], [0.01]])  # with the weak one to u2, T(x, a) would be the top, which preserves all
+    answer = preserved(Feedback("l0", lower, np.zeros((1, 1)), down))
+    rows = {row["density"]: row["preserved"] for row in answer.numbers["lattices"]}
+    assert rows[1.0]
+    assert not rows[0.1]
+    assert answer.answer == "fails"
+
+
+def test_sequences_of_unequal_lengths_are_cut_to_the_shortest():
+    layer = rnn(0.3 * np.eye(3))
+    data = [torch.randn(2, 7, 2, dtype=torch.float64), torch.randn(1, 4, 2, dtype=torch.float64)]
+    own = cases(layer, data, 0)[0]
+    np.testing.assert_array_equal(own.x, torch.cat([part[:, :4] for part in data]).numpy())
+    assert own.source == "data"
+    long = cases(layer, torch.randn(70, 60, 2, dtype=torch.float64), 0)[0]
+    assert long.x.shape == (64, 50, 2)
+    assert long.start.shape == (64, 3)
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------

@@ -27,18 +27,8 @@ COMPONENTS = 3  # of each side of I(X; h_T): a nearest-neighbour estimate needs 
 SAMPLES = 50  # fewer tell nothing
 CUTS = (0.25, 0.5, 0.75, 0.9, 0.95, 0.99)  # fractions of the recurrent weights below the thresholds τ
 CURVE_SEQUENCES, CURVE_STEPS = 4, 50
-FRACTIONS = (
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.35,
-    0.5,
-    0.7,
-    0.85,
-    1.0,
-)  # of the variance: the distortions of the R(D) curve
+# Of the variance: the distortions of the R(D) curve.
+FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 
 
 def analyze(model: nn.Module, data: Any = None, *, plan: Plan | None = None, seed: int = 0) -> Analysis:
@@ -51,7 +41,8 @@ def analyze(model: nn.Module, data: Any = None, *, plan: Plan | None = None, see
     The Lyapunov spectrum is that of the first 16 sequences and 100 steps, at most 256 exponents; the largest exponent under
     thresholds of the weights that of 4 sequences and 50 steps; I(X; h_T) that of 3 principal components of each side. Notes
     say what was left out and why. All information is in nats.
-    Raises :class:`ModelError`, :class:`PlanError` or :class:`DataError`.
+    Raises :class:`ModelError`, :class:`PlanError`, :class:`DataError`, or :class:`DynamicsError` where the states of a site leave
+    the finite numbers.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model is a {type(model).__name__}; give the torch.nn.Module that holds the layers")

@@ -67,7 +67,9 @@ def lyapunov_spectrum(
             ``J[to, from]``; read once, one step at a time. Large ones are fastest in Fortran order.
         count: only the ``count`` largest exponents, 1 ≤ count ≤ n; by default all n.
         transient: steps at the beginning that turn the frame towards the exponents' directions and are not averaged.
-        start: first frame ``(n, count)``, with orthonormal columns; by default the first unit vectors.
+        start: first frame ``(n, count)``, with orthonormal columns; by default the unit vectors for all n exponents, and
+            fixed random directions for fewer: the unit vectors of some units may never turn to where the growth is, as those
+            of a unit that nothing reads, or of one block of several.
 
     The sum of all n exponents is the mean of log |det J|, to rounding. A diagonal entry of R below the rounding error of
     its column is a zero: the exponent is −inf, and a note says so.
@@ -179,7 +181,7 @@ class _Logs:
         width = n if self.count is None else self.count
         if not 1 <= width <= n:
             raise DynamicsError(f"count {width} is outside 1 .. {n}, the number of exponents")
-        start = np.eye(n, width) if self.start is None else np.asarray(self.start, dtype=np.float64)
+        start = _frame(n, width) if self.start is None else np.asarray(self.start, dtype=np.float64)
         if start.shape != (n, width) or not np.allclose(start.T @ start, np.eye(width), atol=1e-8):
             raise DynamicsError(f"start has shape {start.shape}; it must be ({n}, {width}) with orthonormal columns")
         self.frames = _Reflectors(start, size) if width == n > _SMALL else _Columns(start, size)
@@ -200,6 +202,11 @@ class _Logs:
                 f"precision, first at step {self.first_zero}",
             )
         return Spectrum(exponents[0] if len(self.shape) == 2 else exponents, self.steps, notes)
+
+
+def _frame(n: int, width: int) -> Floats:
+    """The first frame ``(n, width)``: a part of a basis must be in no special position to find the largest exponents."""
+    return np.eye(n) if width == n else np.linalg.qr(np.random.default_rng(0).normal(size=(n, width)))[0]
 
 
 class _Columns:
