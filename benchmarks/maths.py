@@ -24,6 +24,7 @@ from benchmarks import best_seconds, environment, write_json  # noqa: E402
 from benchmarks.agreement import agreement, combinations  # noqa: E402
 from benchmarks.import_time import import_times  # noqa: E402
 from benchmarks.readme import MATHS, contracts, speeds  # noqa: E402
+from benchmarks.spectrum import spectrum_time  # noqa: E402
 from jali.maths.concepts import enumerate_concepts  # noqa: E402
 from jali.maths.context import irreducible_columns  # noqa: E402
 from jali.maths.graded import graded_irreducibility  # noqa: E402
@@ -153,7 +154,13 @@ def main() -> None:
     times = import_times()
     rng = np.random.default_rng(0)
     rows = [irreducibles(rng), *all_concepts(rng), *filtrations(rng), graded(rng)]
-    content = {**where, "rows": [asdict(row) for row in rows], "agreement": agreement(combinations()), "import": times}
+    content = {
+        **where,
+        "rows": [asdict(row) for row in rows],
+        "agreement": agreement(combinations()),
+        "import": times,
+        "spectrum": spectrum_time(),
+    }
     print(markdown(speeds(content)), markdown(contracts(content)), sep="\n")
     write_json(arguments.out, content)
     print(f"written to {arguments.out}; python -m benchmarks.readme puts the tables into the README")

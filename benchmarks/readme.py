@@ -117,6 +117,10 @@ def contracts(content: dict[str, Any]) -> Table:
     for i, each in enumerate(content["import"]):
         what = f"{each['statement']}, seconds beyond torch's, median of {each['pairs']} pairs"
         rows.append((what, f"{each['median']:.2f}", f"{LIMIT:g}" if i == 0 else "–"))
+    each = content["spectrum"]
+    size = f"{each['hidden']} units, {each['steps']} steps, {each['batch']} sequences"
+    what = f"Lyapunov spectrum of an LSTM, {size}, one core, seconds"
+    rows.append((what, f"{each['median']:.1f}", f"{each['limit']:g}"))
     caption = (
         "Combinations: RNN (tanh, relu), LSTM (plain, projected), GRU × 1–3 layers × directions × bias × batch first × "
         "batched, unbatched, packed (sorted or not) × given initial states; sizes, weights, inputs and removed units drawn "
