@@ -194,9 +194,10 @@ STUDIES = {1: lattice_table1, 2: lattice_table2}
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lattice_tables, "load", few)
+    monkeypatch.setattr(lattice_tables, "FULL", SMALL)
     for module in STUDIES.values():
         monkeypatch.setattr(module, "load", few)
-        monkeypatch.setattr(module, "FULL", SMALL)
 
 
 def run(study: Study, folder: Path) -> str:

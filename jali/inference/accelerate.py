@@ -15,8 +15,9 @@ from torch.nn.utils.rnn import PackedSequence
 from jali.batches import example, run, tensors_in
 from jali.capture import inputs_of
 from jali.errors import JaliError, ModelError
-from jali.inference.fast_layers import ENGINES, Choice, FastLayers, replaced, with_plain_layers
+from jali.inference.fast_layers import ENGINES, Choice, FastLayers, with_plain_layers
 from jali.site import kind_of
+from jali.surgery.replace import replaced
 from jali.wired import WiredLayers
 
 ROUNDS, PATIENCE = 7, 0.5  # of timing: this many, but no new one after so many seconds once there are three
@@ -62,7 +63,7 @@ def accelerate(
     for path in paths:
         layer = fast.get_submodule(path)
         choices = _choices(layer, calls[path], engine, batch_sizes)  # type: ignore[arg-type]
-        fast = replaced(fast, path, FastLayers.of(layer, choices))  # type: ignore[arg-type]
+        fast = replaced(fast, fast, path, FastLayers.of(layer, choices))  # type: ignore[arg-type]
     with torch.no_grad():
         _check(want, run(fast, batch))
     return fast

@@ -17,6 +17,7 @@ from jali.errors import DataError, ModelError
 from jali.inference.repeated import Call, repeated_call
 from jali.inference.rows import Rows
 from jali.site import kind_of
+from jali.surgery.replace import replaced
 from jali.view import layer_views
 
 ENGINES = ("torch", "gemm", "kernels")
@@ -226,19 +227,7 @@ def with_plain_layers(model: nn.Module) -> nn.Module:
     """``model`` with PyTorch's own layers in place of fast ones, which it shares its parameters with."""
     for path, module in list(model.named_modules()):
         if isinstance(module, FastLayers):
-            model = replaced(model, path, module.plain())
-    return model
-
-
-def replaced(model: nn.Module, path: str, new: nn.Module) -> nn.Module:
-    """``model`` with the module at ``path``, under every name that it has, replaced in place; ``new`` for the model itself."""
-    old = model.get_submodule(path)
-    if not path:
-        return new
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if module is old:
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, new)
+            model = replaced(model, model, path, module.plain())
     return model
 
 

@@ -16,9 +16,7 @@ from jali.report.tables import Cell
 from jali.studies.base import Figure, Metric, Progress, Record, RecordStore, Settings, Study, Table, Task, over_seeds
 from jali.studies.lattice_printed import algorithm_1, binary_adjacency
 from jali.studies.lattice_tables import (
-    FULL,
     PAPER,
-    QUICK,
     THRESHOLDS,
     TableRecipe,
     against_paper,
@@ -28,9 +26,10 @@ from jali.studies.lattice_tables import (
     is_one,
     printed,
     scores,
+    tasks_of,
     trained,
 )
-from jali.studies.training import fine_tuned, settings_of
+from jali.studies.training import fine_tuned
 
 TABLE = {0.2: (0.4943, 0.9829), 0.5: (0.5000, 0.9847), 0.7: (0.5038, 0.9828)}  # τ → sparsity, accuracy
 SPARSITY = 0.5
@@ -43,13 +42,7 @@ class LatticeTable1(Study):
     paper = f"{PAPER}, Table I and Algorithms 1 and 2"
 
     def tasks(self, settings: Settings) -> list[Task]:
-        recipe = QUICK if settings.quick else FULL
-        config = settings_of(recipe, load(recipe.data), "validation")
-        return [
-            Task({**key, "seed": seed}, f"seed {seed}: {title}", seed, config)
-            for key, title in _keys()
-            for seed in settings.seeds
-        ]
+        return tasks_of(settings, _keys())
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
         recipe = TableRecipe.of(task.config)

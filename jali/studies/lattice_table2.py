@@ -15,9 +15,7 @@ from jali.report.tables import Cell, percent
 from jali.studies.base import Figure, Progress, Record, RecordStore, Settings, Study, Table, Task, over_seeds
 from jali.studies.lattice_printed import algorithm_3, centrality, continuous_adjacency
 from jali.studies.lattice_tables import (
-    FULL,
     PAPER,
-    QUICK,
     THRESHOLDS,
     TableRecipe,
     against_paper,
@@ -26,8 +24,8 @@ from jali.studies.lattice_tables import (
     epochs_table,
     is_one,
     printed,
+    tasks_of,
 )
-from jali.studies.training import settings_of
 
 TABLE = {0.2: (0.9847, 0.8707), 0.5: (0.9904, 0.8725), 0.7: (0.9943, 0.8686)}  # τ → sparsity, accuracy
 SPARSITY = 0.985  # of W_hh, above the smallest of the paper's
@@ -47,13 +45,7 @@ class LatticeTable2(Study):
     paper = f"{PAPER}, Table II and Algorithm 3"
 
     def tasks(self, settings: Settings) -> list[Task]:
-        recipe = QUICK if settings.quick else FULL
-        config = settings_of(recipe, load(recipe.data), "validation")
-        return [
-            Task({**key, "seed": seed}, f"seed {seed}: {title}", seed, config)
-            for key, title in _keys()
-            for seed in settings.seeds
-        ]
+        return tasks_of(settings, _keys())
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
         recipe = TableRecipe.of(task.config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from jali.data import Dataset
+from jali.data import Dataset, load
 from jali.report.tables import Cell
 from jali.runs.record import canonical
 from jali.schedule import Cubic, RigL, Schedule
-from jali.studies.base import Figure, Metric, Progress, Record, RecordStore, Table, Task, over_seeds
+from jali.studies.base import Figure, Metric, Progress, Record, RecordStore, Settings, Table, Task, over_seeds
 from jali.studies.lattice_printed import Every
-from jali.studies.training import Companion, Recipe, SequenceClassifier, accuracy, train
+from jali.studies.training import Companion, Recipe, SequenceClassifier, accuracy, settings_of, train
 from jali.surgery.pruner import Pruner
 
 PAPER = "R. Sengupta, Lattice-based pruning in recurrent neural networks via poset modeling"
@@ -80,6 +80,18 @@ QUICK = TableRecipe(
     data="digits",
     hidden=32,
 )
+
+
+def tasks_of(settings: Settings, keys: Iterable[tuple[dict[str, Any], str]]) -> list[Task]:
+    """A task for each key, which its title follows, and seed."""
+    recipe = QUICK if settings.quick else FULL
+    config = settings_of(recipe, load(recipe.data), "validation")
+    return [
+        Task({**key, "seed": seed}, f"seed {seed}: {title}", seed, config)
+        for key, title in keys
+        for seed in settings.seeds
+    ]
+
 
 Made = Callable[[nn.Module, torch.optim.Optimizer], Companion]
 

@@ -15,7 +15,10 @@ OPAQUE = (FullWidth, FullWidthCell, FullWidthLinear, FullWidthWired, UnevenLayer
 
 
 def replaced(compacted: nn.Module, model: nn.Module, path: str, new: nn.Module) -> nn.Module:
-    """``compacted`` with the module at ``path``, under every name that it has, replaced."""
+    """``compacted`` with the module at ``path``, under every name that it has in ``model``, replaced in place.
+
+    ``model`` may be ``compacted`` itself; with an empty path the answer is ``new``.
+    """
     old = model.get_submodule(path)
     if not path:
         return new
