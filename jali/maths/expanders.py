@@ -195,7 +195,7 @@ def expander_ranking(weights: Any, strength: float = 0.1, floor: float = 0.25) -
     return ranks.reshape(m, n)
 
 
-def regular_ranking(rows: int, columns: int, seed: int = 0) -> NDArray[np.int64]:
+def regular_ranking(rows: int, columns: int, seed: int | tuple[int, ...] = 0) -> NDArray[np.int64]:
     """Random rank of every entry, 0 … mn − 1: for every k the k entries of highest rank are a nearly regular random graph.
 
     Rounds of random matchings: in round r no vertex of the longer side has more than r edges, and the others keep pace. So
@@ -289,6 +289,6 @@ def _poorest_first(
     return chosen
 
 
-def _check_seed(seed: int) -> None:
-    if seed < 0:
+def _check_seed(seed: int | tuple[int, ...]) -> None:
+    if min(np.atleast_1d(seed)) < 0:
         raise ContextError(f"seed {seed} is negative; give a whole number, at least 0")
