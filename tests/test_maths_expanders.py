@@ -94,6 +94,7 @@ def test_the_cheeger_constant_by_all_cuts_lies_in_the_interval(block, weighted):
     graph = adjacency(np.abs(block) if weighted else (block != 0).astype(float))
     degree = graph.sum(axis=0)
     found = cheeger(block, weighted)
+    assert (found.low, found.high**2) == pytest.approx((found.alpha2 / 2, 2 * found.alpha2))
     assert found.isolated == int((degree == 0).sum())
     graph, degree = graph[degree > 0][:, degree > 0], degree[degree > 0]
     if not len(degree):
