@@ -29,6 +29,7 @@ from jali.maths.concepts import enumerate_concepts  # noqa: E402
 from jali.maths.context import irreducible_columns  # noqa: E402
 from jali.maths.graded import graded_irreducibility  # noqa: E402
 from jali.maths.persistence import filtration, logit_grid, strongest  # noqa: E402
+from jali.maths.spectral import expansion  # noqa: E402
 from jali.report.tables import markdown  # noqa: E402
 
 
@@ -146,6 +147,23 @@ def graded(rng: np.random.Generator) -> Row:
     )
 
 
+def bounds(rng: np.random.Generator) -> Row:
+    """Δ of a sparse block beside all of numpy's singular values and vectors; both read the same CSR matrix."""
+    from scipy.sparse import random_array
+
+    block = random_array((4096, 1024), density=0.1, format="csr", rng=rng)
+
+    def by_numpy() -> np.ndarray:
+        graph = (block.toarray() != 0).astype(np.float64)
+        return np.linalg.svd(graph, full_matrices=False)[1]
+
+    found, wanted = expansion(block), by_numpy()
+    np.testing.assert_allclose((found.lambda1, found.lambda2), wanted[:2], rtol=1e-6)
+    return measure(
+        "spectral bounds, 4096 x 1024, density 0.1", "numpy, full SVD", lambda: expansion(block), by_numpy, (10, 2)
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=MATHS)
@@ -153,7 +171,7 @@ def main() -> None:
     where = environment("jali", "torch", "numpy", "numba", "concepts")  # before the file below changes the tree
     times = import_times()
     rng = np.random.default_rng(0)
-    rows = [irreducibles(rng), *all_concepts(rng), *filtrations(rng), graded(rng)]
+    rows = [irreducibles(rng), *all_concepts(rng), *filtrations(rng), graded(rng), bounds(rng)]
     content = {
         **where,
         "rows": [asdict(row) for row in rows],

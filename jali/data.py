@@ -71,8 +71,8 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str, root: str | Path | None = None, *, seed: int = 0) -> Dataset:
-    """Load a data set by name: ``"digits"`` (embedded, 8 steps × 8 features), ``"mnist"`` (28 × 28) or
-    ``"speech-commands"`` (49 × 40, twelve spoken words).
+    """Load a data set by name: ``"digits"`` (embedded, 8 steps × 8 features), ``"mnist"`` (28 × 28),
+    ``"speech-commands"`` (49 × 40, twelve spoken words) or ``"speech-commands-400"`` (the same in 400 × 40).
 
     ``root`` replaces ``$JALI_DATA``. ``seed`` draws the split: the same seed gives the same split on every machine. For
     MNIST only the validation part is drawn; the test part is always the canonical 10 000 images.
@@ -206,18 +206,28 @@ def _speech_commands(root: Path | None, seed: int) -> Dataset:
     Log-mel energies (:mod:`jali.speech`), each band standardized by the training part. Split 64 : 16 : 20, stratified by
     class, and no speaker is in two parts.
     """
+    return _words(root, seed, "speech-commands", 320, 49)
+
+
+@register("speech-commands-400")
+def _speech_commands_400(root: Path | None, seed: int) -> Dataset:
+    """The same clips and split in 400 steps, one every 38 samples (2.4 ms): long sequences."""
+    return _words(root, seed, "speech-commands-400", 38, 400)
+
+
+def _words(root: Path | None, seed: int, name: str, hop: int, steps: int) -> Dataset:
     from sklearn.model_selection import StratifiedGroupKFold
 
     from jali.speech import clips
 
-    x, y, speakers, words = clips(_content(root, SPEECH))
+    x, y, speakers, words = clips(_content(root, SPEECH), hop, steps)
     rest, test = next(StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(x, y, speakers))
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(x[rest], y[rest], speakers[rest])
     train, validation = (rest[part] for part in next(folds))
     mean, deviation = x[train].mean(axis=(0, 1)), x[train].std(axis=(0, 1))
     x = (x - mean) / deviation
     return Dataset(
-        "speech-commands",
+        name,
         train=_split(x, y, train),
         validation=_split(x, y, validation),
         test=_split(x, y, test),

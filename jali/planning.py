@@ -266,6 +266,11 @@ def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site
 def nothing_goes(budget: Budget, made: Plan) -> str:
     """Why a plan by ``budget`` removes nothing, and what to change."""
     widths = "; ".join([", ".join(f"{site.name} has {site.size}" for site in made.sites), *made.notes])
+    if budget.ramanujan is not None:
+        return (
+            f"no weight can go: every matrix has Δ_{budget.ramanujan} below {budget.margin} as soon as one does ({widths}); "
+            "lower the margin, or give a sparsity"
+        )
     if budget.threshold is None:
         return (
             f"sparsity {budget.sparsity} with multiple_of={budget.multiple_of} and min_width={budget.min_width} removes "

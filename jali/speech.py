@@ -33,9 +33,10 @@ class Clips(NamedTuple):
     words: tuple[str, ...]
 
 
-def clips(tar: bytes) -> Clips:
+def clips(tar: bytes, hop: int = HOP, steps: int = STEPS) -> Clips:
     """The clips of an (uncompressed) tar archive of ``WORD/SPEAKER_….wav``, sorted by name; classes sorted by word.
 
+    ``x`` is (N, ``steps``, BANDS), a frame every ``hop`` samples.
     Clips are 16-bit mono at 16 kHz, cut or filled with silence to one second. Raises :class:`DataError` otherwise.
     """
     found = sorted(_recordings(tar))
@@ -44,13 +45,19 @@ def clips(tar: bytes) -> Clips:
     words = tuple(sorted({name.split("/")[0] for name, _ in found}))
     parts = [name.split("/") for name, _ in found]
     speakers = [_speaker(word, file) for word, file in parts]
-    x = np.concatenate([log_mel(np.stack([wave for _, wave in found[i : i + 256]])) for i in range(0, len(found), 256)])
+    parts_of_x = (np.stack([wave for _, wave in found[i : i + 64]]) for i in range(0, len(found), 64))
+    x = np.concatenate([log_mel(part, hop, steps) for part in parts_of_x])
     return Clips(x, np.array([words.index(word) for word, _ in parts]), np.array(speakers), words)
 
 
-def log_mel(waves: np.ndarray) -> np.ndarray:
-    """``log(mel · |FFT(hann · frame)|² + FLOOR)`` of waves (N, RATE) in [−1, 1]: (N, STEPS, BANDS) float32."""
-    frames = np.lib.stride_tricks.sliding_window_view(waves, WINDOW, axis=-1)[:, ::HOP]
+def log_mel(waves: np.ndarray, hop: int = HOP, steps: int = STEPS) -> np.ndarray:
+    """``log(mel · |FFT(hann · frame)|² + FLOOR)`` of waves (N, RATE) in [−1, 1]: (N, steps, BANDS) float32.
+
+    Raises :class:`DataError` where a second has no ``steps`` frames ``hop`` samples apart.
+    """
+    if hop < 1 or not 1 <= steps <= 1 + (RATE - WINDOW) // hop:
+        raise DataError(f"a second has no {steps} frames every {hop} samples; give a smaller hop or fewer steps")
+    frames = np.lib.stride_tricks.sliding_window_view(waves, WINDOW, axis=-1)[:, ::hop][:, :steps]
     window = np.hanning(WINDOW + 1)[:-1].astype(np.float32)
     spectrum = np.abs(rfft(frames * (window / (window.sum() / 2)), axis=-1)) ** 2  # a full-scale tone has power 1
     return np.log(spectrum @ mel_bands().T.astype(np.float32) + np.float32(FLOOR)).astype(np.float32)

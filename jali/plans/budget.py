@@ -13,8 +13,10 @@ from jali.plain import is_finite, is_whole
 class Budget:
     """How much goes.
 
-    Exactly one of ``sparsity`` (fraction of the units or weights removed, in (0, 1), to the nearest whole number of them)
-    and ``threshold`` (units or weights with a score below it go). ``scope``: rank within each ``"site"``, the same sparsity
+    Exactly one of ``sparsity`` (fraction of the units or weights removed, in (0, 1), to the nearest whole number of them),
+    ``threshold`` (units or weights with a score below it go) and ``ramanujan``: "S" or "R", the largest sparsity of every
+    gate's matrix, each by itself, before its spectral bound Δ_S or Δ_R first falls below ``margin``
+    (:mod:`jali.plans.ramanujan`); for weights, one by one. ``scope``: rank within each ``"site"``, the same sparsity
     at all of them; over all sites (``"global"``; scores are then compared as they are); or, for weights, within each matrix,
     with Erdős–Rényi densities (``"erk"``, :func:`jali.plans.distribution.erdos_renyi`). ``multiple_of`` rounds the kept
     width *up*, ``min_width`` is the smallest width left; both hold for units only. At least one unit of a site stays, so that
@@ -27,10 +29,15 @@ class Budget:
     scope: Literal["site", "global", "erk"] = "site"
     multiple_of: int = 1
     min_width: int = 1
+    ramanujan: Literal["S", "R"] | None = None
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.sparsity is None) == (self.threshold is None):
-            raise BudgetError("a budget is either a sparsity or a threshold; give exactly one of the two")
+        if sum(each is not None for each in (self.sparsity, self.threshold, self.ramanujan)) != 1:
+            raise BudgetError(
+                "a budget is either a sparsity or a threshold, or a bound (ramanujan); give exactly one of them"
+            )
+        self._check_bound()
         if self.sparsity is not None:
             wanted = "it is the fraction removed, e.g. 0.5 for half of the units"
             if not is_finite(self.sparsity) or not 0.0 < self.sparsity < 1.0:
@@ -48,6 +55,22 @@ class Budget:
             raise BudgetError(
                 "scope 'erk' shares out a sparsity, and the budget is a threshold; choose 'site' or 'global'"
             )
+        self._check_widths()
+
+    def _check_bound(self) -> None:
+        if self.ramanujan not in (None, "S", "R"):
+            raise BudgetError(
+                f"ramanujan {self.ramanujan!r} is no bound; it is 'S' (by λ1) or 'R' (by the mean degree)"
+            )
+        if not is_finite(self.margin) or self.margin <= -1.0:
+            raise BudgetError(f"margin {self.margin!r} is not a finite number above -1, the least value of a bound")
+        object.__setattr__(self, "margin", float(self.margin))
+        if self.ramanujan is None and self.margin != 0.0:
+            raise BudgetError(f"margin {self.margin} is one of a bound; give ramanujan='S' or 'R', or leave it out")
+        if self.ramanujan is not None and self.scope != "site":
+            raise BudgetError(f"a bound decides for every matrix by itself, and scope is {self.scope!r}; leave it out")
+
+    def _check_widths(self) -> None:
         for name in ("multiple_of", "min_width"):
             width = getattr(self, name)
             if not is_whole(width) or width < 1:

@@ -12,6 +12,7 @@ from jali.errors import BudgetError
 from jali.plans.budget import Budget
 from jali.plans.distribution import apportion, erdos_renyi
 from jali.plans.pattern import UNSTRUCTURED, Pattern
+from jali.plans.ramanujan import kept_expanders
 from jali.site import Site
 
 WeightMasks = Mapping[Site, Mapping[str, np.ndarray]]
@@ -25,6 +26,8 @@ def decide_units(scores: Mapping[Site, np.ndarray], budget: Budget) -> dict[Site
     """
     if budget.scope == "erk":
         raise BudgetError("scope 'erk' shares out the weights of matrices, not units; choose 'site' or 'global'")
+    if budget.ramanujan is not None:
+        raise BudgetError("a ramanujan budget is one of weights, not units; choose granularity='weight'")
     orders = []
     for site, values in scores.items():
         spare = site.size - max(budget.min_width, site.minimum)
@@ -65,11 +68,18 @@ def decide_weights(
     below its threshold; ``thin``: of those that would stay, this fraction goes too. Equal groups go by descending index, so
     that a plan depends on nothing else. An ``n:m`` pattern fixes what goes. A ``block-diagonal:k`` pattern plans ``w_rec`` only,
     with the ``groups`` of :func:`decide_groups` unless they are given: all weights between them go, the worst first where the
-    budget is below the sparsity that the pattern fixes. Raises :class:`BudgetError` for widths in the budget, and for sites
+    budget is below the sparsity that the pattern fixes. A ``ramanujan`` budget is met by every gate's matrix by itself.
+    Raises :class:`BudgetError` for widths in the budget, and for sites
     of which a ``block-diagonal:k`` pattern cannot be had.
     """
     if budget.multiple_of != 1 or budget.min_width != 1:
         raise BudgetError("multiple_of and min_width round widths, and a plan of weights changes none; leave them out")
+    if budget.ramanujan is not None:
+        if pattern != UNSTRUCTURED:
+            raise BudgetError(
+                f"a ramanujan budget removes weights one by one, not in pattern {pattern.name!r}; leave it out"
+            )
+        return {site: {f: kept_expanders(s, budget) for f, s in fields.items()} for site, fields in scores.items()}
     if pattern.per_row is not None:
         n, m = pattern.per_row
         thinned = dataclasses.replace(pattern, per_row=(n - round(thin * n), m))

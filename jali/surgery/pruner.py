@@ -94,8 +94,9 @@ class Pruner:
         schedule, name = self._schedule, type(self._schedule).__name__
         if not isinstance(schedule, Schedule):
             raise ScheduleError(f"schedule is a {name}; give one of jali's, e.g. jali.Cubic(end=1000, every=10)")
-        if self._budget.threshold is not None and (schedule.gradual or schedule.growth):
-            raise BudgetError(f"{name} needs the sparsity to reach, and the budget is a threshold; give a sparsity")
+        if self._budget.sparsity is None and (schedule.gradual or schedule.growth):
+            what = "a threshold" if self._budget.ramanujan is None else "a bound"
+            raise BudgetError(f"{name} needs the sparsity to reach, and the budget is {what}; give a sparsity")
         if self._budget.sparsity is not None:
             schedule.sparsity(schedule.begin, self._budget.sparsity)
         if self._planner.pattern.diagonal is not None and schedule.growth:
@@ -276,7 +277,10 @@ class Pruner:
 
     def __str__(self) -> str:
         clock, following, budget = self._schedule.clock, self._schedule.next(self.time), self._budget
-        goal = f"sparsity {budget.sparsity:.4f}" if budget.sparsity is not None else f"threshold {budget.threshold:g}"
+        if budget.ramanujan is not None:
+            goal = f"Δ_{budget.ramanujan} ≥ {budget.margin:g}"
+        else:
+            goal = f"sparsity {budget.sparsity:.4f}" if budget.threshold is None else f"threshold {budget.threshold:g}"
         after = "the schedule is finished" if following is None else f"the next change is at {clock} {following}"
         lines = [
             f"Pruner by {self._planner.criterion.name!r}, {self._schedule}",

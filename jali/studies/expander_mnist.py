@@ -1,0 +1,232 @@
+"""Accuracy and Ramanujan bounds of an RNN on MNIST by rows, as ever fewer edges remain: Figures 3a, 3b, 4 and Table 2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from jali.maths.spectral import random_crossing
+from jali.report.tables import Cell, percent
+from jali.studies.base import (
+    Comparison,
+    Figure,
+    Metric,
+    Progress,
+    Record,
+    RecordStore,
+    Settings,
+    Study,
+    Table,
+    Task,
+    comparison_table,
+    over_seeds,
+)  # fmt: skip
+from jali.studies.expander_runs import (
+    FIELDS,
+    ExpanderRecipe,
+    block,
+    bounds,
+    crossing,
+    curve,
+    cut,
+    fit,
+    loaded,
+    network,
+    restored,
+    save,
+    scores,
+    strongest,
+    view_of,
+)  # fmt: skip
+
+FULL = ExpanderRecipe("mnist", "RNN")
+QUICK = replace(
+    FULL, epochs=(3, 1), remaining=(0.5, 0.25, 0.12, 0.05), layers=("both",), widths=(64,), noise=(0.0, 0.3)
+)
+PAPER = {("W_xh", "S"): 0.5, ("W_xh", "R"): 0.5, ("W_hh", "S"): 0.12, ("W_hh", "R"): 0.12}
+
+
+class ExpanderStudy(Study):
+    """Train, cut by magnitude at once, fine-tune, at every fraction of the edges; bounds of the cut layers beside it."""
+
+    paper = "Graph expansion in pruned recurrent neural network layers preserves performance, ICLR 2024 Tiny Papers"
+    default_seeds = 1
+    full: ClassVar[ExpanderRecipe]
+    quick: ClassVar[ExpanderRecipe]
+    known: ClassVar[dict[tuple[str, str], float]]  # (layer, bound) → where the paper's crossing is
+
+    def tasks(self, settings: Settings) -> list[Task]:
+        recipe = self.quick if settings.quick else self.full
+        config = recipe.config()
+        return [
+            Task(key, f"seed {seed}: {title}", seed, config)
+            for seed in settings.seeds
+            for key, title in _keys(recipe, seed)
+        ]
+
+    def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
+        recipe = ExpanderRecipe.of(task.config)
+        if task.key["what"] == "dense":
+            return self._dense(recipe, task, workspace, progress)
+        model = restored(workspace, recipe, task.seed, "dense")
+        layers = tuple(FIELDS) if task.key["layer"] == "both" else (task.key["layer"],)
+        view = view_of(model)
+        cut(model, {FIELDS[e]: strongest(getattr(view, FIELDS[e]), task.key["remaining"]) for e in layers})
+        fit(model, recipe, recipe.epochs[1], task.seed, progress)
+        return task.record(self.name, {**scores(model, recipe), **bounds(model)})
+
+    def _dense(self, recipe: ExpanderRecipe, task: Task, workspace: RecordStore, progress: Progress) -> Record:
+        model = network(recipe, task.seed, task.key["width"])
+        fit(model, recipe, recipe.epochs[0], task.seed, progress)
+        if task.key["width"] == recipe.hidden:
+            save(workspace, model, task.seed, "dense")
+        progress("bounds")
+        metrics, curves, view = scores(model, recipe), {}, view_of(model)
+        for layer, field in FIELDS.items():
+            values = block(getattr(view, field))
+            curves[layer] = curve(values)
+            for bound in ("S", "R"):
+                metrics[f"crossing {layer} {bound}"] = Metric(crossing(values, bound), 1)
+                metrics[f"crossing {layer} {bound} weighted"] = Metric(crossing(values, bound, weighted=True), 1)
+        features = loaded(recipe.data).features
+        return task.record(self.name, metrics, data={"curves": curves, "features": features})
+
+    def summary(self, records: Sequence[Record]) -> list[Table]:
+        if not records:
+            return []
+        return [self._against_paper(records), _crossings(records), *_accuracies(records)]
+
+    def _against_paper(self, records: Sequence[Record]) -> Table:
+        own = _recipe(records)
+        lines = [
+            Comparison(
+                f"{layer}, Δ_{bound}",
+                self.known.get((layer, bound)),
+                over_seeds(records, f"crossing {layer} {bound}", _of_width(own.hidden)),
+            )
+            for layer in FIELDS
+            for bound in ("S", "R")
+        ]
+        caption = (
+            f"Remaining edges at which the bound of the mask of a {own.kind} of {own.hidden} units first falls below zero (Table "
+            "2), cut by magnitude at once after training; packed block of all gates."
+        )
+        return comparison_table("Where the bounds are lost", lines, unit="%", scale=100, caption=caption)
+
+    def figures(self, records: Sequence[Record]) -> list[Figure]:
+        return [figure for layer in FIELDS for figure in _figures(records, layer)] if records else []
+
+
+def _keys(recipe: ExpanderRecipe, seed: int) -> Iterator[tuple[dict[str, Any], str]]:
+    for width in (recipe.hidden, *recipe.widths):
+        yield {"what": "dense", "width": width, "seed": seed}, f"train {width} units"
+    for layer in recipe.layers:
+        for remaining in recipe.remaining:
+            key = {"what": "cut", "layer": layer, "remaining": remaining, "seed": seed}
+            yield key, f"{layer}, {percent(remaining)} of the edges"
+
+
+def _recipe(records: Sequence[Record]) -> ExpanderRecipe:
+    return ExpanderRecipe.of(records[-1].config)
+
+
+def _of_width(width: int) -> Callable[[Record], bool]:
+    return lambda record: record.task.get("width") == width
+
+
+def _cut_to(layer: str, remaining: float) -> Callable[[Record], bool]:
+    return lambda record: (record.task.get("layer"), record.task.get("remaining")) == (layer, remaining)
+
+
+def _crossings(records: Sequence[Record]) -> Table:
+    """Every width: both bounds, weighted and not, beside what the size of the matrix alone says."""
+    recipe, rows = _recipe(records), []
+    for width in sorted({r.task["width"] for r in records if "width" in r.task}):
+        features = next(r.data["features"] for r in records if r.task.get("width") == width)
+        gates = {"RNN": 1, "LSTM": 4}[recipe.kind]
+        for layer, columns in (("W_xh", features), ("W_hh", width)):
+            cells: list[Cell] = [f"{layer}, {width} units"]
+            for bound in ("S", "R"):
+                name = f"crossing {layer} {bound}"
+                for metric in (name, f"{name} weighted"):
+                    found = over_seeds(records, metric, _of_width(width))
+                    cells.append(found.text(1, 100))
+                cells.append(f"{100 * random_crossing(gates * width, columns, bound):.1f}")
+            rows.append(tuple(cells))
+    columns_ = (
+        "remaining edges (%)",
+        "Δ_S",
+        "Δ_S weighted",
+        "Δ_S, random mask",
+        "Δ_R",
+        "Δ_R weighted",
+        "Δ_R, random mask",
+    )
+    caption = (
+        "First loss of each bound on the way from the full matrix. Random mask: the closed form for a uniformly random mask of "
+        "this shape. Weighted bounds depend on the scale of the weights; 100 means that the dense layer has none."
+    )
+    return Table("Crossings by width", columns_, tuple(rows), caption)
+
+
+def _accuracies(records: Sequence[Record]) -> list[Table]:
+    recipe, tables = _recipe(records), []
+    columns = (
+        "remaining edges",
+        *(f"σ = {sigma:g}" for sigma in recipe.noise),
+        "W_xh Δ_S",
+        "W_xh Δ_R",
+        "W_hh Δ_S",
+        "W_hh Δ_R",
+    )
+    for layer in recipe.layers:
+        rows: list[tuple[Cell, ...]] = []
+        for remaining in (1.0, *recipe.remaining):
+            here = _of_width(recipe.hidden) if remaining == 1.0 else _cut_to(layer, remaining)
+            accuracy = [over_seeds(records, f"test σ={sigma:g}", here).text(2, 100) for sigma in recipe.noise]
+            deltas = [over_seeds(records, f"{each} Δ_{bound}", here).text(3) for each in FIELDS for bound in ("S", "R")]
+            rows.append((percent(remaining), *accuracy, *deltas))
+        what = "both layers" if layer == "both" else layer
+        caption = "Test accuracy in % after fine-tuning, by the standard deviation of the noise; bounds of the masks."
+        tables.append(Table(f"Accuracy against remaining edges: {what} cut", columns, tuple(rows), caption))
+    return tables
+
+
+def _figures(records: Sequence[Record], layer: str) -> list[Figure]:
+    recipe = _recipe(records)
+    dense = [r for r in records if r.task.get("width") == recipe.hidden]
+    figures, cut_layer = [], layer if layer in recipe.layers else "both"
+    accuracy = []
+    for sigma in recipe.noise:
+        points = [over_seeds(records, f"test σ={sigma:g}", _cut_to(cut_layer, p)).mean for p in recipe.remaining]
+        y = [mean if math.isfinite(mean) else None for mean in points]
+        accuracy.append({"label": f"accuracy, σ = {sigma:g}", "x": [100 * p for p in recipe.remaining], "y": y})
+    for number, weighted in ((3, ""), (4, " weighted")):
+        series = list(accuracy)
+        for bound in ("Δ_S", "Δ_R"):
+            for record in dense[:1]:
+                curves = record.data["curves"][layer]
+                shown = [None if d is None or d > 1 else d for d in curves[bound + weighted]]
+                series.append({"label": bound + weighted, "x": [100 * p for p in curves["remaining"]], "y": shown})
+        payload = {
+            "x_label": f"remaining edges of {layer} (%)",
+            "y_label": "accuracy; Δ",
+            "series": series,
+            "log_x": True,
+        }
+        caption = (
+            f"Figure {number} of the paper; the bound is lost where Δ falls below 0. Bounds above 1 are not drawn."
+        )
+        figures.append(Figure("lines", f"{layer}: accuracy and{weighted or ' unweighted'} bounds", payload, caption))
+    return figures
+
+
+class ExpanderMnist(ExpanderStudy):
+    name = "expander-mnist"
+    title = "Ramanujan bounds and accuracy under noise: an RNN on MNIST by rows"
+    full, quick, known = FULL, QUICK, PAPER
+
+
+STUDY = ExpanderMnist()

@@ -1,0 +1,21 @@
+"""Accuracy and Ramanujan bounds of an LSTM on spoken words in 400 steps: Figures 3c, 3d and Table 2."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jali.studies.expander_mnist import ExpanderStudy
+from jali.studies.expander_runs import ExpanderRecipe
+
+FULL = ExpanderRecipe("speech-commands-400", "LSTM", widths=(), noise=(0.0,), layers=("both",))
+QUICK = replace(FULL, epochs=(1, 1), remaining=(0.35,), examples=512)
+
+
+class ExpanderSpeech(ExpanderStudy):
+    name = "expander-speech"
+    title = "Ramanujan bounds and accuracy: an LSTM on spoken words in 400 steps"
+    full, quick = FULL, QUICK
+    known = {("W_xh", "S"): 0.5, ("W_xh", "R"): 0.35, ("W_hh", "S"): 0.35, ("W_hh", "R"): 0.35}  # noqa: RUF012
+
+
+STUDY = ExpanderSpeech()

@@ -1,0 +1,146 @@
+"""Plans by expansion: the criteria keep their graphs expanders, the budget stops where the bound is lost."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import jali
+from jali.errors import BudgetError, CriterionError
+from jali.maths.spectral import expansion
+from jali.plans.ramanujan import edges_at_loss
+
+
+def network(kind=nn.LSTM, hidden=24, inputs=8):
+    torch.manual_seed(0)
+    model = nn.Sequential(kind(inputs, hidden))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "weight" in name:  # rows and columns of unequal size, as after training
+                weight *= torch.exp(0.5 * torch.randn(len(weight), 1) + 0.5 * torch.randn(weight.shape[1]))
+    return model
+
+
+def gates(plan):
+    return [(field, gate) for site in plan.sites for field, mask in site.keep.items() for gate in mask]
+
+
+@pytest.mark.parametrize("criterion", ["expander", "random-regular"])
+def test_every_matrix_gets_the_density_of_the_budget_and_no_vertex_is_lost(criterion):
+    plan = jali.plan(network(), criterion, 0.7, granularity="weight")
+    assert plan.sparsity == pytest.approx(0.7, abs=1e-3)
+    for _, gate in gates(plan):
+        assert gate.mean() == pytest.approx(0.3, abs=0.02)
+        assert expansion(gate).isolated == (0, 0)
+
+
+def test_the_strength_moves_the_bound_at_one_density():
+    def mean_delta(strength):
+        plan = jali.plan(network(hidden=48), "expander", 0.8, granularity="weight", options={"strength": strength})
+        return np.mean([expansion(gate).delta_r for field, gate in gates(plan) if field == "w_rec"])
+
+    assert mean_delta(-0.3) < mean_delta(0.0) < mean_delta(0.1)
+    plain = jali.plan(network(), "expander", Budget(0.8), granularity="weight", options={"strength": 0, "floor": 0})
+    weights = dict(network().named_parameters())["0.weight_hh_l0"].detach().abs().reshape(4, 24, 24).numpy()
+    for size, gate in zip(weights, plain.sites[0].keep["w_rec"], strict=True):
+        assert size[gate].min() >= size[~gate].max()
+
+
+Budget = jali.Budget
+
+
+def test_random_regular_knows_no_weights_but_the_seed():
+    one, same, other = (
+        jali.plan(model, "random-regular", 0.8, granularity="weight", seed=seed)
+        for model, seed in ((network(), 0), (network(), 0), (network(), 1))
+    )
+    assert one == same
+    assert one != other
+    with torch.no_grad():
+        changed = network()
+        next(changed.parameters()).mul_(3)
+    assert jali.plan(changed, "random-regular", 0.8, granularity="weight").sites == one.sites
+    with pytest.raises(CriterionError, match="seed -1 is negative"):
+        jali.plan(network(), "random-regular", 0.8, granularity="weight", seed=-1)
+    for name, option in (("strength", 1e400), ("floor", 2.0)):
+        with pytest.raises(CriterionError, match=name):
+            jali.plan(network(), "expander", 0.8, granularity="weight", options={name: option})
+
+
+@pytest.mark.parametrize("bound", ["S", "R"])
+@pytest.mark.parametrize("margin", [0.0, 0.3])
+def test_the_budget_is_the_sparsest_mask_that_keeps_the_bound(bound, margin):
+    plan = jali.plan(network(), "magnitude", Budget(ramanujan=bound, margin=margin), granularity="weight")
+    assert 0 < plan.sparsity < 1
+    model = dict(network().named_parameters())
+    for field, name in (("w_in", "0.weight_ih_l0"), ("w_rec", "0.weight_hh_l0")):
+        sizes = model[name].detach().abs().double().reshape(4, 24, -1).numpy()
+        for size, gate in zip(sizes, plan.sites[0].keep[field], strict=True):
+            assert expansion(gate).delta(bound) >= margin
+            assert size[gate].min() >= size[~gate].max()  # magnitude decides who stays
+            worst = np.where(gate, size, np.inf)
+            less = gate & (worst > worst.min())
+            delta = expansion(less).delta(bound)
+            assert delta is None or delta < margin
+    assert jali.Plan.from_json(plan.to_json()) == plan
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10**6), st.sampled_from("SR"), st.floats(-0.9, 3))
+def test_the_loss_is_at_an_edge(m, n, seed, bound, margin):
+    order = np.random.default_rng(seed).permutation(m * n).reshape(m, n)
+
+    def delta(edges):
+        mask = np.zeros(m * n, dtype=bool)
+        mask[order.ravel()[:edges]] = True
+        found = expansion(mask.reshape(m, n)).delta(bound)
+        return -np.inf if found is None else found
+
+    stays = edges_at_loss(order, bound, margin)
+    assert 1 <= stays <= m * n
+    if stays < m * n:
+        assert delta(stays) >= margin
+    assert stays == 1 or delta(stays - 1) < margin
+
+
+def test_a_harder_bound_leaves_more():
+    sparsity = [
+        jali.plan(network(), "magnitude", Budget(ramanujan="R", margin=margin), granularity="weight").sparsity
+        for margin in (-0.3, 0.0, 0.5)
+    ]
+    assert sparsity == sorted(sparsity, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ramanujan": "S", "sparsity": 0.5}, "give exactly one"),
+        ({"ramanujan": "T"}, "'T' is no bound"),
+        ({"ramanujan": "S", "margin": float("nan")}, "margin nan"),
+        ({"ramanujan": "S", "margin": -1}, "margin -1"),
+        ({"sparsity": 0.5, "margin": 0.1}, "margin 0.1 is one of a bound"),
+        ({"ramanujan": "S", "scope": "global"}, "every matrix by itself"),
+        ({"ramanujan": "S", "scope": "erk"}, "every matrix by itself"),
+    ],
+)
+def test_budgets_that_contradict_themselves_are_refused(arguments, message):
+    with pytest.raises(BudgetError, match=message):
+        Budget(**arguments)
+
+
+def test_what_cannot_meet_a_bound_is_refused_by_name():
+    bound, model = Budget(ramanujan="S"), network()
+    with pytest.raises(BudgetError, match="one of weights, not units"):
+        jali.plan(model, "magnitude", bound)
+    with pytest.raises(BudgetError, match="not in pattern 'gate-aligned'"):
+        jali.plan(model, "magnitude", bound, pattern="gate-aligned")
+    with pytest.raises(BudgetError, match="the budget is a bound"):
+        jali.Pruner(model, "magnitude", bound, jali.Cubic(end=4), granularity="weight")
+    with pytest.raises(BudgetError, match=r"no weight can go.*lower the margin"):
+        jali.plan(network(nn.RNN, 3, 2), "magnitude", Budget(ramanujan="R", margin=1e6), granularity="weight")
+    zero = network(nn.RNN)
+    nn.init.zeros_(zero[0].weight_hh_l0)
+    assert 0 < jali.plan(zero, "magnitude", bound, granularity="weight").sparsity < 1
+    assert "Δ_S ≥ 0" in str(jali.Pruner(model, "magnitude", bound, granularity="weight"))

@@ -1,0 +1,105 @@
+"""The studies of expansion on few digits: their masks, bounds and records are what they say."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from jali.data import load
+from jali.maths.spectral import expansion
+from jali.runs.store import RecordStore
+from jali.studies import expander_controls, expander_runs
+from jali.studies.base import Settings, find_study
+from jali.studies.expander_controls import STRENGTHS, ExpanderControls
+from jali.studies.expander_mnist import ExpanderMnist
+from jali.studies.runner import run_study
+
+SMALL = expander_runs.ExpanderRecipe(
+    "digits", "LSTM", hidden=12, epochs=(1, 1), batch=32, remaining=(0.5, 0.2), layers=("W_hh", "both"), widths=(8,),
+    noise=(0.0, 0.3), examples=64,
+)  # fmt: skip
+
+
+def run(study, folder):
+    shown = io.StringIO()
+    run_study(study, folder, seeds=2, console=Console(file=shown, width=220))
+    return shown.getvalue(), RecordStore(folder).records()
+
+
+def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch):
+    monkeypatch.setattr(ExpanderMnist, "full", SMALL)
+    shown, records = run(ExpanderMnist(), tmp_path)
+    assert len(records) == 2 * (2 + 2 * 2)
+    for record in records:
+        assert expander_runs.ExpanderRecipe.of(record.config) == SMALL
+        assert record.config["used"]["train"] == 64
+        assert {"validation", "test σ=0", "test σ=0.3"} <= set(record.metrics)
+    dense = [r for r in records if r.task["what"] == "dense"]
+    assert {r.task["width"] for r in dense} == {12, 8}
+    for record in dense:
+        for layer in ("W_xh", "W_hh"):
+            for bound in "SR":
+                assert 0 < record.metrics[f"crossing {layer} {bound}"].value <= 1
+    for words in ("Where the bounds are lost", "Crossings by width", "both layers cut", "Δ_S, random mask"):
+        assert words in shown
+    assert "tasks are already recorded" in run(ExpanderMnist(), tmp_path)[0]
+
+
+def test_the_controls_study_tells_ranks_of_every_family(tmp_path, monkeypatch):
+    monkeypatch.setattr(expander_controls, "FULL", replace(SMALL, kind="RNN", remaining=(0.3,)))
+    shown, records = run(ExpanderControls(), tmp_path)
+    assert len(records) == 2 * (1 + 3 * len(STRENGTHS))
+    for words in ("Expansion and accuracy at fixed density", "magnitude", "initial", "all three", "ρ(α2)"):
+        assert words in shown
+    by_strength = [
+        np.mean([r.metrics["Δ_R"].value for r in records if r.task.get("strength") == s]) for s in (-0.3, 0.0, 0.1)
+    ]
+    assert by_strength == sorted(by_strength)
+
+
+@pytest.mark.parametrize("name", ["expander-mnist", "expander-speech", "expander-controls"])
+def test_the_studies_are_found_and_the_quick_ones_are_smaller(name, monkeypatch):
+    monkeypatch.setattr(expander_runs, "loaded", lambda _: load("digits"))
+    study = find_study(name)
+    assert 0 < len(study.tasks(Settings(quick=True))) < len(study.tasks(Settings()))
+
+
+def test_what_was_cut_stays_zero_in_training_and_all_else_moves():
+    model = expander_runs.network(SMALL, 0)
+    keep = {"w_rec": expander_runs.strongest(expander_runs.view_of(model).w_rec, 0.25)}
+    expander_runs.cut(model, keep)
+    before = expander_runs.view_of(model)
+    expander_runs.fit(model, SMALL, 1, 0)
+    after = expander_runs.view_of(model)
+    assert (after.w_rec[~keep["w_rec"]] == 0).all()
+    assert (after.w_rec[keep["w_rec"]] != before.w_rec[keep["w_rec"]]).all()
+    assert keep["w_rec"].sum() == round(0.25 * keep["w_rec"].size)
+
+
+def test_crossings_are_where_the_bound_is_lost():
+    values = np.random.default_rng(0).normal(size=(40, 24))
+    for bound in "SR":
+        where = expander_runs.crossing(values, bound)
+        for edges, holds in ((round(where * values.size), True), (round(where * values.size) - 1, False)):
+            mask = expander_runs.strongest(values, edges / values.size)
+            assert mask.sum() == edges
+            assert (expansion(mask).delta(bound) >= 0) is holds
+    assert expander_runs.crossing(0.001 * values, "S", weighted=True) == 1.0  # λ1 of the weights is below 1
+    found = expander_runs.curve(values)
+    assert found["remaining"][0] == 1.0
+    assert found["Δ_S"][0] is None  # complete: infinite
+    assert len(found["Δ_R weighted"]) == len(found["remaining"])
+
+
+def test_noise_is_on_the_fraction_asked_and_always_the_same():
+    x = torch.zeros(50, 28, 28)
+    once = expander_runs.noisy(x, 0.3, 0.2)
+    assert torch.equal(once, expander_runs.noisy(x, 0.3, 0.2))
+    assert (once != 0).float().mean() == pytest.approx(0.2, abs=0.01)
+    assert once[once != 0].std() == pytest.approx(0.3, abs=0.01)
+    assert torch.equal(expander_runs.noisy(x, 0.0, 0.2), x)
