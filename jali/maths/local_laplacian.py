@@ -269,7 +269,7 @@ def lapack_eigenvalues(
     scratch[node, node] = centre
     if not np.isfinite(centre):
         return False
-    left, right = np.empty(1), np.empty((n, n))  # with vectors, as numpy.linalg.eig: LAPACK rounds differently without
+    left, right = np.empty(1), np.empty((n, n))  # with vectors, as numpy.linalg.eig asks for
     status = _geev(
         _D, _N, _V, n, scratch.ctypes, n, real.ctypes, imaginary.ctypes, left.ctypes, 1, right.ctypes, n
     )  # fmt: skip
