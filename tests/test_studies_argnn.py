@@ -12,6 +12,7 @@ from rich.console import Console
 from jali.models.truth_tables import GATES
 from jali.studies import argnn_gates
 from jali.studies.argnn_gates import MODES, PAPER_ERROR, PAPER_REMOVED, ArgnnGates
+from jali.studies.argnn_timing import CHANNELS, ArgnnTiming
 from jali.studies.runner import run_study
 
 
@@ -59,3 +60,19 @@ def test_the_papers_numbers_keep_the_bound_of_its_node_rule() -> None:
     assert set(PAPER_ERROR) == {(gate, mode) for gate in GATES for mode in ("none", "D", "D_W")}
     for means in PAPER_REMOVED.values():
         assert all(mean <= hidden for hidden, mean in enumerate(means))
+
+
+def test_the_timing_study_has_curves_of_every_mode_and_channel(tmp_path: Path) -> None:
+    found = run_study(ArgnnTiming(), tmp_path, seeds=2, quick=True, console=Console(file=io.StringIO()))
+    assert {r.task["mode"] for r in found.records} == set(MODES) - {"none"}
+    assert {r.task["messages"] for r in found.records} == set(CHANNELS)
+    for record in found.records:
+        curve = record.data["curves"]["removed"]
+        assert (np.diff(curve["y"]) >= -1e-9).all()  # edges only ever go
+        removed, edges = record.data["runs"]["removed"], record.data["runs"]["edges"]
+        assert curve["y"][-1] <= 100 * np.mean(np.divide(removed, edges)) + 1e-9
+        assert len(record.data["first removal"]) == 2
+        assert all(
+            (first is None) == (count == 0) for first, count in zip(record.data["first removal"], removed, strict=True)
+        )
+    assert [len(table.rows) for table in ArgnnTiming().summary(found.records)] == [10, 10, 10]

@@ -11,7 +11,7 @@ any length; an edge of negative share holds oscillation back.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,8 @@ def _eigen(gate: Floats, degree: str) -> tuple[NDArray[np.complex128], NDArray[n
 
     counted = gate if degree == "weighted" else (gate != 0).astype(np.float64)
     degrees = counted.sum(axis=0) + counted.sum(axis=1)
-    values, left, right = eig(np.diag(degrees) - gate, left=True, right=True)
+    found: Any = eig(np.diag(degrees) - gate, left=True, right=True)
+    values, left, right = found
     product = (left.conj() * right).sum(axis=0)
     sound = np.abs(product) > DEFECTIVE
     return values[sound], left[:, sound] / product[sound].conj(), right[:, sound]

@@ -303,7 +303,7 @@ def _parallel(call: Callable[[int], int], count: int) -> list[int]:
 def _events(log: Any) -> tuple[Event, ...]:
     count = int(log.length[0])
     rows = zip(log.events[:count].tolist(), log.parts[:count].tolist(), strict=True)
-    return tuple(Event(*event, part) for event, part in rows)
+    return tuple(Event(update, node, source, target, part) for (update, node, source, target), part in rows)
 
 
 def _copied(run: Any) -> Any:

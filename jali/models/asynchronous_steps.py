@@ -5,12 +5,13 @@ Arrays of edges are ``[to, from]``. One call is one run; runs are independent, a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from jali.maths.local_laplacian import FAILED, Bools, Floats, decide_edge, lapack_eigenvalues
+from jali.maths.arrowhead import Floats
+from jali.maths.local_laplacian import FAILED, Bools, decide_edge, lapack_eigenvalues
 
 VALUE, GRADIENT, WEIGHT, ALIVE = range(4)  # what a message says of its sender, and of the edge receiver → sender
 
@@ -101,7 +102,7 @@ def shuffle(order: np.ndarray, random: np.ndarray) -> None:
 def run_inputs(run: Run, setting: Setting, x: Floats, y: Floats, log: Log) -> int:
     """Show every row of ``x`` ``(T, I)``; returns −1, or the first update at which something was not finite."""
     n = run.values.size
-    order = np.arange(setting.inputs, n)
+    order: Any = np.arange(setting.inputs, n)
     scratch, w_out = np.empty((n, n)), np.empty(n)
     v_in, e_out, has_out = np.empty(n), np.empty(n), np.empty(n, dtype=np.bool_)
     for t in range(x.shape[0]):
@@ -185,7 +186,8 @@ def prune_at(
 def prune_still(run: Run, setting: Setting, log: Log) -> bool:
     """Let all nodes decide in random order, the values at rest, until none removes an edge; False where it failed."""
     n = run.values.size
-    order, scratch = np.arange(setting.inputs, n), np.empty((n, n))
+    scratch = np.empty((n, n))
+    order: Any = np.arange(setting.inputs, n)
     before = -1
     while before != log.length[0]:
         before = log.length[0]

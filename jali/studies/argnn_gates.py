@@ -6,7 +6,7 @@ from the same seeds: the same first weights, inputs and orders of the nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,7 +139,7 @@ def _cells(records: Sequence[Record]) -> list[tuple[str, str, int]]:
 
 
 def _compared(
-    records: Sequence[Record], number: str, paper: dict[tuple[str, str], tuple[float, ...]]
+    records: Sequence[Record], number: str, paper: Mapping[tuple[str, str], Sequence[float]]
 ) -> list[Comparison]:
     lines = []
     for gate, mode, hidden in _cells(records):
@@ -222,7 +222,9 @@ def _series(records: Sequence[Record], number: str, gate: str, mode: str, of_edg
         values = np.array(runs_of(records, number, gate=gate, mode=mode, hidden=hidden))
         if of_edges:
             values = 100 * values / runs_of(records, "edges", gate=gate, mode=mode, hidden=hidden)
-        x.append(hidden), y.append(float(values.mean())), error.append(float(values.std()))
+        x.append(hidden)
+        y.append(float(values.mean()))
+        error.append(float(values.std()))
     return {"label": mode, "x": x, "y": y, "error": error}
 
 
