@@ -14,6 +14,7 @@ from jali.criterion import get, registry
 from jali.errors import CriterionError, DataError, JaliError, ModelError
 from jali.evidence import SiteEvidence, Use, collect
 from jali.maths.context import irreducible_columns, irreducible_rows
+from jali.maths.local_laplacian import local_laplacian
 from jali.maths.moebius import moebius
 from jali.maths.named_lattices import boolean, m3, partition
 from jali.maths.order import covers
@@ -211,7 +212,7 @@ def test_scoring_changes_neither_the_view_nor_the_evidence(name, any_model):
 def test_a_linear_is_scored_or_refused_by_name(name):
     model = case(lambda: _layer(nn.LSTM, 5))
     ((view, evidence),) = model.scored(get(name).needs, linear=True)
-    recurrent_only = {"lattice", "moebius", "column-sum"}
+    recurrent_only = {"lattice", "moebius", "column-sum", "laplacian"}
     if name in recurrent_only:
         with pytest.raises(CriterionError, match=rf"'{name}'.*'head'.*recurrent"):
             get(name).score(view, evidence)
@@ -421,6 +422,42 @@ def test_magnitude_of_weights_is_their_absolute_value():
     scores = get("magnitude").score_weights(view, SiteEvidence())
     assert scores["w_rec"].tolist() == [[[1, 2], [0, 0.5]]]
     assert scores["w_in"].tolist() == [[[3], [4]]]
+
+
+def test_laplacian_of_two_units_that_pull_both_ways():
+    # W = [[0, 3], [−2, 0]]: D_W = 1, D = 2, eigenvalues real ± i√6; of either edge ∂λ/∂w · w = i√6 / 2.
+    for degree in ("weighted", "directed"):
+        view = unit_view([[0, 3], [-2, 0]])
+        edges = get("laplacian", {"degree": degree}).score_weights(view, SiteEvidence())["w_rec"][0]
+        np.testing.assert_allclose(edges, [[0, 3 - 6**0.5 / 2], [2 - 6**0.5 / 2, 0]], atol=1e-12)
+        np.testing.assert_allclose(score("laplacian", view, degree=degree), [5 - 6**0.5] * 2)
+
+
+def test_laplacian_of_a_star_has_the_shares_of_the_local_laplacian():
+    rng = np.random.default_rng(0)
+    w = np.zeros((5, 5))
+    w[0, 1:], w[1:, 0] = rng.uniform(1, 2, 4), -rng.uniform(1, 2, 4)
+    local = local_laplacian(w, w != 0, 0, "weighted")
+    pairs = [value for value in local.eigenvalues() if value.imag > 0]
+    view = unit_view(w)
+    edges = np.abs(w) - get("laplacian").score_weights(view, SiteEvidence())["w_rec"][0]
+    want = np.zeros(4)
+    for value in pairs:  # of the pair's own norm y^H x = 1 + Σ p / (λ − d)²
+        norm = 1 + (local.products / (value - local.poles) ** 2).sum()
+        want += (local.products / (value - local.poles) / norm).imag
+    np.testing.assert_allclose(edges[0, 1:], want, atol=1e-10)
+    np.testing.assert_allclose(edges[1:, 0], want, atol=1e-10)
+
+
+def test_laplacian_without_oscillation_is_magnitude_and_real_parts_are_never_negative():
+    symmetric = np.array([[0.5, 2, 0], [2, 0, 1], [0, 1, -3]])
+    view = unit_view(symmetric)
+    np.testing.assert_allclose(get("laplacian").score_weights(view, SiteEvidence())["w_rec"][0], np.abs(symmetric))
+    real, both = (
+        get("laplacian", {"part": part}).score_weights(view, SiteEvidence())["w_rec"] for part in ("real", "both")
+    )
+    assert (real >= 0).all()
+    np.testing.assert_allclose(both - real, np.abs(symmetric)[None], atol=1e-12)
 
 
 def test_column_sum_by_hand():

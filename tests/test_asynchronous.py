@@ -1,0 +1,235 @@
+"""The asynchronous network against a plain reading of the paper's equations, its reproducibility, and its messages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jali.errors import DataError, DynamicsError, ModelError
+from jali.maths.local_laplacian import DEGREES, NODE_RULES, decide
+from jali.models.asynchronous import AsynchronousNetwork, Channel, SpectralRule
+from jali.models.asynchronous_steps import shuffle
+from jali.models.truth_tables import GATES, TruthTable, parity
+
+XOR = GATES["XOR"]
+SEEDS = st.integers(0, 2**32 - 1)
+QUICK = settings(deadline=None, max_examples=15)
+
+
+def by_the_paper(network, x, y, updates, rule):
+    """Equations 1 to 7 of one run with dense arrays ``[from, to]``: node after node, as the published code goes through them."""
+    (run,) = network._runs
+    a, w = run.edges.T.astype(float), run.weights.T.copy()
+    v, e, random = np.zeros(len(a)), np.zeros(len(a)), run.random.copy()
+    order, first, removed = np.arange(network.inputs, len(a)), len(a) - network.outputs, []
+    for row, wanted in zip(x, y, strict=True):
+        v[: network.inputs] = row
+        for _ in range(updates):
+            shuffle(order, random)
+            for node in order:
+                v[node] = 1 / (1 + np.exp(-(v * a[:, node]) @ w[:, node]))
+                if node >= first:
+                    e[node] = 0.15 * (v[node] - wanted[node - first])
+                else:
+                    e[node] = (e * a[node]) @ w[node] * v[node] * (1 - v[node])
+                w[:, node] = np.clip(w[:, node] - e[node] * v * a[:, node], -10, 10)
+                found = decide(w.T, a.T, node, rule.degree, rule.node_of) if rule else None
+                if found:
+                    a[found.source, found.target] = w[found.source, found.target] = 0
+                    removed.append((node, found.source, found.target))
+    return (a * w).T, v, removed
+
+
+RULES = [SpectralRule(d, r) for d in DEGREES for r in NODE_RULES]
+
+
+# With three hidden nodes D has a multiple eigenvalue, and what lapack-order takes for a pair is made by the last rounding.
+@pytest.mark.parametrize(
+    ("hidden", "outputs", "rule"),
+    [(h, o, r) for h, o in ((0, 1), (1, 1), (3, 2)) for r in [None, *RULES] if h < 3 or r is not RULES[0]],
+)
+def test_a_run_is_equations_1_to_7(hidden, outputs, rule):
+    rng = np.random.default_rng(5)
+    network = AsynchronousNetwork(2, hidden, outputs, seeds=[11])
+    x, y = rng.integers(0, 2, (12, 2)), rng.integers(0, 2, (12, outputs))
+    weights, values, removed = by_the_paper(network, x, y, 6, rule)
+    training = network.train(x, y, updates=6, rule=rule)
+    np.testing.assert_allclose(network.weights[0], weights, atol=1e-9)
+    np.testing.assert_allclose(network.values[0], values, atol=1e-9)
+    assert [(e.node, e.source, e.target) for e in training.events[0]] == removed
+    assert (
+        training.edges[0, -1]
+        == network.adjacency.sum()
+        == (2 + hidden + outputs - 1) * (hidden + outputs) - len(removed)
+    )
+
+
+def test_both_rules_remove_edges_each_of_its_own_kind():
+    x, y = XOR.draw(600, 0)
+    for degree in DEGREES:
+        for rule in NODE_RULES:
+            training = AsynchronousNetwork(2, 1, 1, seeds=range(5)).train(x, y, rule=SpectralRule(degree, rule))
+            events = [event for run in training.events for event in run]
+            assert len(events) >= 3
+            assert all((e.source == e.target + 1) if rule == "lapack-order" else (e.target == e.node) for e in events)
+
+
+@QUICK
+@given(SEEDS, st.integers(0, 4), st.integers(1, 3), st.sampled_from([Channel(), Channel(2, 0.3, True)]))
+def test_a_run_depends_on_its_seed_alone(seed, hidden, runs, channel):
+    seeds = [seed, *range(runs)]
+    x, y = XOR.draw(20, 0)
+    together = AsynchronousNetwork(2, hidden, 1, seeds=seeds, channel=channel)
+    alone = AsynchronousNetwork(2, hidden, 1, seeds=[seed], channel=channel)
+    first, second = (each.train(x, y, rule=SpectralRule()) for each in (together, alone))
+    assert first.errors[0].tobytes() == second.errors[0].tobytes()
+    assert first.events[0] == second.events[0]
+    assert together.weights[0].tobytes() == alone.weights[0].tobytes()
+    assert together.evaluate(XOR.x, XOR.y)[0] == alone.evaluate(XOR.x, XOR.y)[0]
+
+
+@QUICK
+@given(SEEDS, st.sampled_from(DEGREES), st.sampled_from(NODE_RULES), st.integers(0, 4))
+def test_edges_only_ever_go_and_an_event_says_which(seed, degree, node_of, hidden):
+    network = AsynchronousNetwork(2, hidden, 1, seeds=[seed])
+    before = network.adjacency[0]
+    training = network.train(*XOR.draw(60, seed), rule=SpectralRule(degree, node_of))
+    after, events = network.adjacency[0], training.events[0]
+    assert not (after & ~before).any()
+    assert {(e.target, e.source) for e in events} == set(map(tuple, np.argwhere(before & ~after)))
+    assert (np.diff(training.edges[0]) <= 0).all()
+    assert [e.update for e in events] == sorted(e.update for e in events)
+    assert (network.weights[0][~after] == 0).all()
+    assert np.abs(network.weights).max() <= 10
+    assert hidden > 0 or not events  # an output alone has no cycle
+
+
+@QUICK
+@given(SEEDS, st.sampled_from(DEGREES))
+def test_a_network_at_rest_is_pruned_until_no_node_decides_against_an_edge(seed, degree):
+    network = AsynchronousNetwork(2, 4, 1, seeds=[seed])
+    (events,) = network.prune(SpectralRule(degree))
+    assert len(events) == 30 - network.adjacency.sum()
+    for node in range(2, 7):
+        assert decide(network.weights[0], network.adjacency[0], node, degree) is None
+    assert network.prune(SpectralRule(degree)) == ((),)
+
+
+def test_evaluation_and_responses_change_nothing():
+    network = AsynchronousNetwork(2, 2, 1, seeds=[0, 1])
+    network.train(*XOR.draw(50, 0))
+    weights, values = network.weights, network.values
+    error = network.evaluate(XOR.x, XOR.y)
+    shown = network.respond(XOR.x)
+    assert error.shape == (2,)
+    assert shown.shape == (2, 4, 1)
+    assert (network.weights == weights).all()
+    assert (network.values == values).all()
+    assert (network.evaluate(XOR.x, XOR.y) == error).all()
+
+
+def test_a_network_learns_a_gate_and_a_trace_has_the_eigenvalues_of_its_laplacians():
+    network = AsynchronousNetwork(2, 1, 1, seeds=range(3))
+    network.train(*GATES["OR"].draw(1500, 0))
+    assert (network.evaluate(GATES["OR"].x, GATES["OR"].y) < 0.05).all()
+    never = SpectralRule("directed", every=10**6)
+    traced = network.train(*GATES["OR"].draw(4, 0), updates=5, rule=never, trace=True).eigenvalues
+    assert traced is not None
+    assert traced.shape == (3, 20, 4, 4)
+    assert np.isnan(traced[:, :, :2]).all()
+    np.testing.assert_allclose(
+        traced[:, :, 2:].sum(axis=-1), 8
+    )  # either node has four edges, and as many end at the others
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def test_of_a_network_that_hears_nothing_only_the_output_learns_from_its_inputs():
+    deaf = AsynchronousNetwork(2, 3, 1, seeds=[4], channel=Channel(loss=1.0))
+    first = deaf.weights[0]
+    deaf.train(*GATES["OR"].draw(400, 0))
+    assert (deaf.weights[0, 2:5] == first[2:5]).all()  # no error arrives at the hidden nodes,
+    assert (deaf.weights[0, 5, 2:5] == first[5, 2:5]).all()  # and none of their values at the output
+    assert (deaf.weights[0, 5, :2] > first[5, :2] + 1).all()
+
+
+@pytest.mark.parametrize("reordered", [False, True])
+@pytest.mark.parametrize("delay", [1, 3])
+def test_a_value_arrives_within_its_delay(delay, reordered):
+    chain = np.zeros((3, 3), dtype=bool)
+    chain[1, 0] = chain[2, 1] = True
+    network = AsynchronousNetwork(1, 1, 1, seeds=range(20), adjacency=chain, channel=Channel(delay, 0.0, reordered))
+    direct = AsynchronousNetwork(1, 1, 1, seeds=range(20), adjacency=chain)
+    np.testing.assert_array_equal(network.respond([[1.0]], updates=delay + 2), direct.respond([[1.0]], updates=2))
+    assert (network.respond([[1.0]], updates=1) == 0.5).any()  # on the way still
+
+
+@QUICK
+@given(SEEDS, st.integers(0, 5), st.floats(0, 0.9), st.booleans())
+def test_under_delay_loss_and_reordering_a_node_prunes_edges_that_there_are(seed, delay, loss, reordered):
+    network = AsynchronousNetwork(2, 3, 1, seeds=[seed], channel=Channel(delay, loss, reordered))
+    training = network.train(*XOR.draw(40, seed), rule=SpectralRule())
+    assert np.isfinite(network.weights).all()
+    pairs = [(e.source, e.target) for e in training.events[0]]
+    assert len(pairs) == len(set(pairs)) == 20 - network.adjacency.sum()
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_an_isolated_node_keeps_the_value_one_half_and_prunes_nothing():
+    edges = np.zeros((4, 4), dtype=bool)
+    edges[3, :2] = True
+    network = AsynchronousNetwork(2, 1, 1, adjacency=edges)
+    training = network.train(*XOR.draw(20, 0), rule=SpectralRule("directed"))
+    assert network.values[0, 2] == 0.5
+    assert training.events == ((),)
+
+
+def test_exploding_weights_are_one_clear_error():
+    network = AsynchronousNetwork(2, 4, 1, seeds=[3], clip=float("inf"), error_scale=1e300)
+    with pytest.raises(
+        DynamicsError, match=r"run of seed 3: .* no longer finite at update \d+; bound the weights \(clip is inf\)"
+    ):
+        network.train(*XOR.draw(500, 0), rule=SpectralRule())
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: AsynchronousNetwork(0, 1, 1), ModelError, "inputs is 0; give a whole number, at least 1"),
+        (lambda: AsynchronousNetwork(1, -1, 1), ModelError, "hidden is -1"),
+        (lambda: AsynchronousNetwork(1, 1, 1, seeds=[]), ModelError, "seeds are"),
+        (lambda: AsynchronousNetwork(1, 1, 1, clip=0), ModelError, "clip is 0"),
+        (lambda: AsynchronousNetwork(1, 5000, 1), ModelError, "at most 2000"),
+        (lambda: AsynchronousNetwork(1, 1, 1, adjacency=np.ones((3, 3))), ModelError, "edges into inputs"),
+        (lambda: AsynchronousNetwork(1, 1, 1, adjacency=np.ones((2, 2))), ModelError, r"3 nodes need \(3, 3\)"),
+        (lambda: SpectralRule("D"), ModelError, "degree is 'D'; give one of 'directed', 'weighted'"),
+        (lambda: SpectralRule(every=0), ModelError, "every is 0"),
+        (lambda: SpectralRule(tolerance=float("nan")), ModelError, "tolerance is nan"),
+        (lambda: Channel(delay=-1), ModelError, "delay is -1"),
+        (lambda: Channel(loss=1.5), ModelError, r"loss is 1.5; give a probability in \[0, 1\]"),
+        (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1, 0]], [[1]]), DataError, r"x is \(1, 1, 3\); give \(T, 2\)"),
+        (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1]], [[1], [0]]), DataError, "x has 1 rows and y 2"),
+        (lambda: AsynchronousNetwork(2, 1, 1).train([[0, np.nan]], [[1]]), DataError, "NaN or infinite"),
+        (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1]], [[1]], updates=0), DataError, "updates is 0"),
+        (lambda: TruthTable.of_rows("T", [[0, 1], [0, 1, 1]]), DataError, "'T': row 1 has 3 columns, row 0 has 2"),
+        (lambda: TruthTable.of_rows("T", []), DataError, "'T' has no rows"),
+        (lambda: TruthTable.of_rows("T", [[1]]), DataError, "1 columns and 1 outputs"),
+        (lambda: TruthTable.of_rows("T", [[0, 2]]), DataError, r"outside \[0, 1\]"),
+        (lambda: parity(0), DataError, "parity of 0 bits; give 1 to 16"),
+    ],
+)
+def test_bad_input_is_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_parity_of_two_bits_is_xor():
+    two = parity(2)
+    assert (two.x == XOR.x).all()
+    assert (two.y == XOR.y).all()
+    assert parity(5).y.mean() == 0.5
