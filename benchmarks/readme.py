@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT
+from benchmarks.blocks import KINDS
 from benchmarks.import_time import LIMIT
 from jali.report.tables import Cell, Table, markdown, percent
 from jali.runs.store import RecordStore
@@ -19,6 +20,8 @@ from jali.studies.base import find_study
 README = ROOT / "README.md"
 MATHS = ROOT / "benchmarks" / "results" / "maths.json"
 INFERENCE = ROOT / "benchmarks" / "results" / "inference.json"
+BLOCKS = ROOT / "benchmarks" / "results" / "blocks.json"
+BLOCKS_PAGE = ROOT / "docs" / "blocks.md"
 DENSE = ("torch", "onnxruntime", "openvino")
 SIZES = (
     (512, 512, 1),
@@ -32,8 +35,9 @@ PRUNED = (  # family, sparsity
     ("weight", 0.5), ("weight", 0.9), ("gate-aligned", 0.9), ("block:16x1", 0.9), ("n:m", 0.9), ("block-diagonal", 0.9),
     ("unit", 0.5), ("unit", 0.75),
 )  # fmt: skip
-STUDIES = {  # page → the studies whose tables it shows
+STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it shows
     README: ("fold-mnist",),
+    BLOCKS_PAGE: (),
     ROOT / "docs" / "reproduction.md": ("lattice-table1", "lattice-table2"),
 }
 
@@ -45,10 +49,17 @@ def tables(page: Path = README) -> list[Table]:
         for name in STUDIES[page]
         for table in find_study(name).summary(RecordStore(ROOT / "docs" / "results" / name).records())
     ]
-    if page != README:
-        return found
-    content = json.loads(MATHS.read_text(encoding="utf-8"))
-    return [*found, speeds(content), contracts(content), inference(json.loads(INFERENCE.read_text(encoding="utf-8")))]
+    if page == README:
+        maths = _read(MATHS)
+        found += [speeds(maths), contracts(maths), inference(_read(INFERENCE))]
+    if page == BLOCKS_PAGE:
+        found.append(blocks(_read(BLOCKS)))
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def speeds(content: dict[str, Any]) -> Table:
@@ -127,6 +138,24 @@ def contracts(content: dict[str, Any]) -> Table:
         f"by a seed; outputs and final states. {_where(content)}"
     )
     return Table("Same results, light import", ("what", "measured", "limit"), tuple(rows), caption)
+
+
+def blocks(content: dict[str, Any]) -> Table:
+    """Speed of a layer of k independent blocks beside PyTorch's dense layer."""
+    rows: list[tuple[Cell, ...]] = []
+    for row in content["rows"]:
+        dense = row["torch"]["median"]
+        ratios = [f"{dense / row[kind]['median']:.2f}" if kind in row else "–" for kind in KINDS]
+        size = (row["hidden"], row["batch"], row["k"])
+        rows.append((*map(str, size), f"{1e6 * dense:,.0f}", *ratios, f"{1 / row['work']:.2f}"))
+    worst = max(row[kind]["error"] for row in content["rows"] for kind in KINDS if kind in row)
+    caption = (
+        f"One LSTM layer, {content['features']} features, {content['steps']} steps, float32, one thread: how many "
+        "times as fast as PyTorch's dense layer, whose median is given, interleaved in one run; the last column is what the "
+        f"multiply-adds alone would give. Largest difference from the masked layer: {worst:.0e}. {_where(content)}"
+    )
+    header = ("H", "batch", "k", "dense (µs)", *KINDS, "by multiply-adds")
+    return Table("Speed of k independent blocks", header, tuple(rows), caption)
 
 
 def _milliseconds(seconds: float) -> str:
