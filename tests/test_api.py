@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import jali
+from jali.criterion import get
 from jali.errors import BudgetError, CriterionError, DataError, FileError, ModelError, PlanError
 
 
@@ -34,8 +35,8 @@ def data():
     return [(torch.randn(16, 5, 4), torch.randint(0, 3, (16,))) for _ in range(2)]
 
 
-@pytest.mark.parametrize("criterion", sorted(jali.criteria()))
-def test_every_criterion_prunes_saves_and_loads(criterion, model, data, tmp_path):
+@pytest.mark.parametrize("criterion", [name for name in jali.criteria() if "unit" in get(name).granularities])
+def test_every_criterion_of_units_prunes_saves_and_loads(criterion, model, data, tmp_path):
     result = jali.prune(model, criterion, 0.5, data)
     assert result.plan.sparsity == 0.5
     assert result.after.parameters < result.before.parameters
@@ -48,12 +49,25 @@ def test_every_criterion_prunes_saves_and_loads(criterion, model, data, tmp_path
     assert again.to_json() == result.plan.to_json()
 
 
-def test_weight_plans_mask(model):
-    plan = jali.plan(model, "magnitude", 0.9, granularity="weight")
-    assert abs(plan.sparsity - 0.9) < 1e-3
-    zeros = sum(int((p == 0).sum()) for name, p in jali.mask(model, plan).named_parameters() if "weight_" in name)
-    assert zeros >= sum(site.counts()[0] for site in plan.sites)
+@pytest.mark.parametrize("criterion", [name for name in jali.criteria() if "weight" in get(name).granularities])
+def test_every_criterion_of_weights_masks_saves_and_loads(criterion, model, data, tmp_path):
+    plan = jali.plan(model, criterion, 0.9, data, granularity="weight")
+    assert abs(plan.sparsity - 0.9) < 0.01
+    masked = jali.mask(model, plan)
+    zeros = sum(int((p == 0).sum()) for name, p in masked.named_parameters() if "weight_" in name)
+    assert zeros >= sum(site.counts()[0] for site in plan.sites) > 0
     assert jali.Plan.from_json(plan.to_json()).to_json() == plan.to_json()
+    assert jali.plan(model, criterion, 0.9, data, granularity="weight").to_json() == plan.to_json()
+    assert jali.save(masked, tmp_path, plan=plan, example_inputs=data[0][0])
+    assert torch.equal(jali.load(tmp_path)(data[0][0]), masked(data[0][0]))
+
+
+@pytest.mark.parametrize("name", jali.criteria())
+def test_a_criterion_asked_for_what_it_does_not_score_says_what_it_does(name, model, data):
+    for granularity in {"unit", "weight"} - set(get(name).granularities):
+        (has,) = get(name).granularities
+        with pytest.raises(CriterionError, match=f"no scores of {granularity} granularity; give granularity='{has}'"):
+            jali.plan(model, name, 0.5, data, granularity=granularity)
 
 
 def test_a_projection_that_stops_the_budget_is_named():

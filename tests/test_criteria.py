@@ -24,8 +24,8 @@ from jali.view import View, read
 from tests.strategies_context import incidences, irreducible_by_sets
 
 NAMES = sorted(jali.criteria())
-WEIGHTS = [name for name in NAMES if hasattr(get(name).module, "score_weights")]
-UNITS = [name for name in NAMES if hasattr(get(name).module, "score")]
+WEIGHTS = [name for name in NAMES if "weight" in get(name).granularities]
+UNITS = [name for name in NAMES if "unit" in get(name).granularities]
 
 
 class Sequence(nn.Module):
@@ -274,7 +274,7 @@ def test_an_unknown_option_is_answered_with_the_known_ones(name):
 
 def _functions(name):
     module = get(name).module
-    return [getattr(module, function) for function in ("score", "score_weights") if hasattr(module, function)]
+    return [getattr(module, function) for function in registry.FUNCTIONS.values() if hasattr(module, function)]
 
 
 @pytest.mark.parametrize(
@@ -371,11 +371,14 @@ def test_numbers_of_numpy_become_plain_options():
     assert [type(value) for value in options.values()] == [float, int]
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - set(WEIGHTS)))
-def test_a_criterion_without_weight_scores_names_those_that_have_them(name):
-    with pytest.raises(CriterionError, match="no scores of weight granularity") as caught:
-        get(name).score_weights(unit_view(np.eye(3)), SiteEvidence())
-    assert all(able in str(caught.value) for able in WEIGHTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_criterion_without_scores_of_a_granularity_names_those_that_have_them(name):
+    view, found = unit_view(np.eye(3)), get(name)
+    for granularity, able in (("unit", UNITS), ("weight", WEIGHTS)):
+        if granularity not in found.granularities:
+            with pytest.raises(CriterionError, match=f"no scores of {granularity} granularity") as caught:
+                (found.score if granularity == "unit" else found.score_weights)(view, SiteEvidence())
+            assert all(other in str(caught.value) for other in able)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "gradients" in get(name).needs])

@@ -650,7 +650,7 @@ X = torch.zeros(2, 4, 3)
         ({"seed": -1, "criterion": "random"}, CriterionError, "seed -1"),
         ({"seed": True}, CriterionError, "seed is True"),
         ({"granularity": "edge"}, BudgetError, "'edge' is unknown; it is 'unit' or 'weight'"),
-        ({"granularity": "weight"}, CriterionError, "no scores of weight granularity; these have: expander, magnitude"),
+        ({"granularity": "weight"}, CriterionError, "no scores of weight granularity; give granularity='unit'"),
         ({"granularity": "weight", "criterion": "magnitude", "budget": Budget(0.5, multiple_of=8)}, BudgetError, "weights"),
         ({"budget": 0.01}, BudgetError, "removes nothing.*l0 has 6.*raise the sparsity"),
         ({"budget": Budget(0.5, min_width=6)}, BudgetError, "min_width=6 removes nothing"),
