@@ -80,7 +80,8 @@ def granger(
     shared = np.ndim(effects) == 1
     _check(x, y, shared, max_lag, select, difference)
     order, problem = _orders(x, y, difference, alpha)
-    tests = GrangerTests(*(np.full(len(x), np.nan) for _ in range(2)), np.zeros(len(x), dtype=np.int64), order, problem)
+    nothing = np.full(len(x), np.nan)
+    tests = GrangerTests(nothing, nothing.copy(), np.zeros(len(x), dtype=np.int64), order, problem)
     for times in np.unique(order[problem == FINE]):
         rows = np.flatnonzero((order == times) & (problem == FINE))
         x_values, x_problem, _ = standardized(x[rows], int(times))
