@@ -159,13 +159,19 @@ class _Site:
             "bound of sup |Df|": bound,
             "sampled sup |Df|": sampled,
             "theorem III.7": answer.theorem,
-            **self._under_thresholds(recurrence),
+            **self._under_thresholds(recurrence, used),
         }
 
-    def _under_thresholds(self, recurrence: Recurrence) -> dict[str, Any]:
-        """The largest exponent when recurrent weights below each τ are zero, from a zero state on some of the sequences."""
+    def _under_thresholds(self, recurrence: Recurrence, used: int) -> dict[str, Any]:
+        """The largest exponent when recurrent weights below each τ are zero, from a zero state on some of the ``used``
+        sequences of the spectrum."""
         run, magnitudes = self.runs[0], np.abs(recurrence.weights)
         steps = min(CURVE_STEPS, int(run.lengths[:CURVE_SEQUENCES].min()))
+        every = min(STEPS, max(int(run.lengths.max()) for run in self.runs))
+        self.notes.append(
+            f"largest exponent at tau: one direction followed on {min(CURVE_SEQUENCES, len(run.x))} of the sequences over {steps} "
+            f"steps from a zero state; at tau 0 it need not agree with the spectrum, of {used} and up to {every} steps"
+        )
         thresholds = np.unique([0.0, *np.quantile(magnitudes, CUTS)]).tolist()
         found: list[float | None] = []
         for threshold in thresholds:
