@@ -61,8 +61,9 @@ def plan(
     then counts these only.
     ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
     planned only where it is named. ``loss(output, target)`` for criteria that need gradients.
+    ``seed``: of whatever is drawn, a whole number from 0 to 2³² − 1.
     Raises :class:`ModelError` (also for NaN or infinite values in any parameter of the model), :class:`CriterionError`,
-    :class:`BudgetError` or :class:`DataError`.
+    :class:`BudgetError`, :class:`SeedError` or :class:`DataError`.
     """
     planner = Planner.of(model, criterion, data, granularity, pattern, weights, sites, options, loss, seed)
     limit = planner.budget(budget)

@@ -106,10 +106,6 @@ class Pruner:
             )
         if schedule.growth and self._planner.granularity == "unit":
             raise BudgetError(f"{name} regrows weights, and the granularity is 'unit'; choose granularity='weight'")
-        if schedule.growth and self._planner.seed < 0:
-            raise ScheduleError(
-                f"{name} draws random numbers, and seed {self._planner.seed} is negative; give 0 or more"
-            )
         if optimizer is None and (schedule.growth or schedule.rewind_to is not None):
             raise ScheduleError(f"{name} changes what the optimizer remembers; pass optimizer=...")
 
