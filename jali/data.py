@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from jali.errors import DataError
+from jali.plain import seed_of
 
 VALIDATION_FRACTION = 0.1  # of MNIST's 60 000 training images
 
@@ -78,14 +79,14 @@ def load(name: str, root: str | Path | None = None, *, seed: int = 0) -> Dataset
     MNIST only the validation part is drawn; the test part is always the canonical 10 000 images.
 
     Raises :class:`~jali.errors.DataError` for an unknown name, a missing file (with the way to get it) or a file whose
-    content fails its checksum (with both checksums).
+    content fails its checksum (with both checksums); :class:`~jali.errors.SeedError` for a seed that is none.
     """
     if name not in _LOADERS:
         near = difflib.get_close_matches(name, _LOADERS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise DataError(f"unknown data set {name!r}; known: {', '.join(names())}{hint}")
     folder = root if root is not None else os.environ.get("JALI_DATA") or None
-    return _LOADERS[name](None if folder is None else Path(folder), seed)
+    return _LOADERS[name](None if folder is None else Path(folder), seed_of(seed))
 
 
 def batches(

@@ -1,5 +1,6 @@
 """The public verbs on a user's module: plan, mask, compact, prune, save and load."""
 
+import copy
 import subprocess
 import sys
 
@@ -80,6 +81,39 @@ def test_a_projection_that_stops_the_budget_is_named():
     assert jali.plan(model, "random", 0.25).notes == ()
     with pytest.raises(BudgetError, match=r"removes nothing .*can have no fewer units than 9"):
         jali.plan(jali.compact(model, made), "random", 0.2)
+
+
+def test_a_budget_that_was_not_given_is_said(model, data):
+    (note,) = jali.plan(model, "random").notes
+    assert note == "no budget was given, so it is the default, 0.5: the fraction removed"
+    assert jali.plan(model, "random").budget == jali.Budget(0.5)
+    assert note in str(jali.prune(model, "random", data=data))
+    assert jali.plan(model, "random", 0.5).notes == ()
+    assert jali.plan(model, "magnitude", pattern="1:2").notes == ()
+    assert "0.5000 is the budget (the default)" in str(jali.Pruner(copy.deepcopy(model), "magnitude"))
+    assert "0.5000 is the budget\n" in str(jali.Pruner(copy.deepcopy(model), "magnitude", 0.5))
+    assert "0.5000 is the budget\n" in str(jali.Pruner(copy.deepcopy(model), "magnitude", pattern="1:2"))
+
+
+def test_a_layer_that_is_all_zero_is_named():
+    zero = nn.Sequential(nn.LSTM(3, 8), nn.LSTM(8, 4))
+    for parameter in zero[1].parameters():
+        nn.init.zeros_(parameter)
+    (note,) = jali.plan(zero, "magnitude", 0.5).notes
+    assert note.startswith("every unit of '1.l0' scores 0: nothing tells them apart")
+    assert jali.plan(zero, "magnitude", 0.5, sites=["0.*"]).notes == ()
+    assert jali.plan(zero, "magnitude", 0.5).site("1.l0").removed == (2, 3)
+
+
+def test_zero_weights_are_named_too_and_a_pruner_says_so_at_every_change():
+    layer = nn.GRU(2, 4)
+    assert jali.plan(layer, "magnitude", 0.5, granularity="weight").notes == ()
+    nn.init.zeros_(layer.weight_hh_l0)
+    assert jali.plan(layer, "magnitude", 0.5, granularity="weight").notes == ()
+    (note,) = jali.plan(layer, "magnitude", 0.5, granularity="weight", weights="recurrent").notes
+    assert note.startswith("every weight of 'l0' scores 0: nothing tells them apart")
+    pruner = jali.Pruner(layer, "magnitude", 0.5, granularity="weight", weights="recurrent")
+    assert pruner.plan.notes == (note,)
 
 
 def test_mistakes_get_one_clear_error(model, data, tmp_path):

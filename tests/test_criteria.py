@@ -11,7 +11,7 @@ from torch import nn
 
 import jali
 from jali.criterion import get, registry
-from jali.errors import CriterionError, DataError, JaliError, ModelError
+from jali.errors import CriterionError, DataError, JaliError, ModelError, SeedError
 from jali.evidence import SiteEvidence, Use, collect
 from jali.maths.context import irreducible_columns, irreducible_rows
 from jali.maths.local_laplacian import local_laplacian
@@ -309,7 +309,6 @@ def test_a_name_near_to_none_is_answered_with_all():
         ("moebius", {"density": float("nan")}, "density is nan; give a finite number"),
         ("moebius", {"steps": 1.5}, "steps is 1.5; give a whole number"),
         ("moebius", {"steps": True}, "steps is True; give a whole number"),
-        ("random", {"seed": None}, "seed is None; give a whole number"),
         ("random", ["seed"], "not a mapping"),
     ],
 )
@@ -319,10 +318,13 @@ def test_an_option_of_the_wrong_type_is_refused_before_anything_runs(name, optio
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("seed", [True, 1.0, "1", None])
+@pytest.mark.parametrize("seed", [True, 1.0, "1", None, -1])
 def test_a_seed_is_a_whole_number(name, seed):
-    with pytest.raises(CriterionError, match="seed"):
+    with pytest.raises(SeedError, match=f"seed {seed!r} is not a whole number"):
         get(name, seed=seed)
+    if name == "random":
+        with pytest.raises(SeedError, match=f"seed {seed!r} is not a whole number"):
+            get(name, {"seed": seed})
 
 
 @pytest.mark.parametrize(
@@ -336,7 +338,6 @@ def test_a_seed_is_a_whole_number(name, seed):
         ("moebius", {"steps": 0}, "steps 0 is below 1"),
         ("column-sum", {"epsilon": 0.0}, r"epsilon 0\.0 is not positive"),
         ("column-sum", {"epsilon": -1.0}, r"epsilon -1\.0 is not positive"),
-        ("random", {"seed": -1}, "seed -1 is negative"),
         ("reconstruction", {"ridge": 0.0}, r"ridge 0\.0 is not positive"),
     ],
 )

@@ -15,7 +15,7 @@ import numpy as np
 
 from jali.errors import BudgetError, ContextError, CriterionError, ModelError
 from jali.evidence import SiteEvidence
-from jali.plain import is_finite, is_whole
+from jali.plain import is_finite, is_whole, seed_of
 from jali.view import View
 
 FUNCTIONS = {"unit": "score", "weight": "score_weights"}  # granularity → the function of a criterion's file
@@ -94,7 +94,7 @@ def get(name: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> C
     """The criterion ``name`` with ``options``; ``seed`` goes to those that draw random numbers.
 
     Raises :class:`CriterionError` for an unknown name (with the nearest ones), or an option that is unknown or of another
-    type than its annotation says.
+    type than its annotation says, :class:`SeedError` for a seed that is none.
     """
     modules = _modules()
     if not isinstance(name, str) or name not in modules:
@@ -112,7 +112,7 @@ def get(name: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> C
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
             raise CriterionError(f"criterion {name!r} has no option {option!r}; {has}")
         chosen[option] = _checked(name, option, chosen[option], known[option])
-    seed = _checked(name, "seed", seed, int)
+    seed = seed_of(seed)
     if "seed" in known:
         chosen.setdefault("seed", seed)
     return Criterion(name, module, chosen)
@@ -120,6 +120,8 @@ def get(name: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> C
 
 def _checked(name: str, option: str, value: Any, kind: Any) -> Any:
     """``value`` as the option's annotated type, a plain one that JSON can hold."""
+    if option == "seed":
+        return seed_of(value)
     if get_origin(kind) is Literal:
         fits, wanted = value in get_args(kind), f"one of {', '.join(map(repr, get_args(kind)))}"
     else:
