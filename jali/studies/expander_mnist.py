@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
+
 from jali.maths.spectral import random_crossing
 from jali.report.tables import Cell, percent
 from jali.studies.base import (
@@ -88,11 +90,14 @@ class ExpanderStudy(Study):
         progress("bounds")
         metrics, curves, view = scores(model, recipe), {}, view_of(model)
         for layer, field in FIELDS.items():
-            values = block(getattr(view, field))
-            curves[layer] = curve(values)
-            for bound in ("S", "R"):
-                metrics[f"crossing {layer} {bound}"] = Metric(crossing(values, bound), 1)
-                metrics[f"crossing {layer} {bound} weighted"] = Metric(crossing(values, bound, weighted=True), 1)
+            gates = getattr(view, field)
+            curves[layer] = curve(block(gates))
+            blocks = {layer: [block(gates)], **({f"{layer} per gate": list(gates)} if len(gates) > 1 else {})}
+            for name, each in blocks.items():
+                for bound in ("S", "R"):
+                    for weighted, word in ((False, ""), (True, " weighted")):
+                        found = [crossing(values, bound, weighted) for values in each]
+                        metrics[f"crossing {name} {bound}{word}"] = Metric(float(np.mean(found)), len(found))
         features = loaded(recipe.data).features
         return task.record(self.name, metrics, data={"curves": curves, "features": features})
 
@@ -148,8 +153,11 @@ def _crossings(records: Sequence[Record]) -> Table:
     recipe, rows = _recipe(records), []
     for width in sorted({r.task["width"] for r in records if "width" in r.task}):
         features = next(r.data["features"] for r in records if r.task.get("width") == width)
-        gates = {"RNN": 1, "LSTM": 4}[recipe.kind]
-        for layer, columns in (("W_xh", features), ("W_hh", width)):
+        packed = {"RNN": 1, "LSTM": 4}[recipe.kind]
+        shapes = [(layer, packed, columns) for layer, columns in (("W_xh", features), ("W_hh", width))]
+        if packed > 1:
+            shapes += [(f"{layer} per gate", 1, columns) for layer, _, columns in shapes]
+        for layer, gates, columns in shapes:
             cells: list[Cell] = [f"{layer}, {width} units"]
             for bound in ("S", "R"):
                 name = f"crossing {layer} {bound}"
