@@ -48,7 +48,13 @@ def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch)
                 assert 0 < record.metrics[f"crossing {layer} per gate {bound}"].value <= 1
                 assert record.metrics[f"crossing {layer} per gate {bound} weighted"].n == 4
         assert record.data["processor seconds"] > 0
-    for words in ("W_hh per gate, 12 units", "Where the bounds are lost", "Crossings by width", "both layers cut", "Δ_S, random mask"):
+    for words in (
+        "W_hh per gate, 12 units",
+        "Where the bounds are lost",
+        "Crossings by width",
+        "both layers cut",
+        "Δ_S, random mask",
+    ):
         assert words in shown
     assert "tasks are already recorded" in run(ExpanderMnist(), tmp_path)[0]
 
