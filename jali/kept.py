@@ -7,6 +7,7 @@ import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def kept(file: Path, of: str, compute: Callable[[], Arrays]) -> Arrays:
 
 def _packed(arrays: Arrays, of: str) -> bytes:
     body = io.BytesIO()
-    np.savez(body, **{OF: np.array(of)}, **arrays)
+    named: dict[str, Any] = {OF: np.array(of), **arrays}
+    np.savez(body, **named)
     return hashlib.sha256(body.getbuffer()).hexdigest().encode() + body.getvalue()
 
 
