@@ -27,7 +27,7 @@ from jali.inference.fields import (
     U,
     Z,
 )
-from jali.inference.steps import active, begin_call, find_lengths, input_sums, output_row, row_bytes
+from jali.inference.steps import active, add_product, begin_call, find_lengths, input_sums, output_row, row_bytes
 from jali.inference.vector import call_kernel, copy_bytes, load_int, store_int
 
 
@@ -55,9 +55,8 @@ def _recurrence(layer: int, work: int, z: int, rows: int) -> None:
         sums = u
         for b in range(rows):
             copy_bytes(u + b * size, load_int(layer + RECURRENT_BIAS), size)
-    call_kernel(
-        load_int(layer + RECURRENT_PRODUCT), load_int(layer + RECURRENT), rows, load_int(work + STATES), sums, size
-    )
+    kernel, matrix = load_int(layer + RECURRENT_PRODUCT), load_int(layer + RECURRENT)
+    add_product(layer, work, kernel, matrix, rows, load_int(work + STATES), sums)
     for b in range(rows):
         state = 4 * b * padded
         call_kernel(load_int(layer + CELL), z + b * size, u + b * size, h + state, c + state, padded)

@@ -16,14 +16,17 @@ from jali.inference.fields import (
     COUNT,
     FIRST,
     GATES,
+    IN_ORDER,
     INPUT_PRODUCT,
     INPUTS,
     LENGTHS,
     MATRIX,
+    MATRIX_PLACES,
     OFFSETS,
     OUT,
     OUT_ROW,
     OUT_TIME,
+    PACKED_SUMS,
     PADDED,
     PADDED_INPUTS,
     REVERSE,
@@ -120,6 +123,17 @@ def copy_input(layer: int, work: int, row: int, source: int) -> int:
 
 
 @njit(nogil=True)
+def add_product(layer: int, work: int, kernel: int, matrix: int, rows: int, sources: int, z: int) -> None:
+    """Adds the product of a matrix with each of the ``rows`` listed at ``sources`` to its row of gate sums at z."""
+    size, sums = row_bytes(layer), load_int(work + PACKED_SUMS)
+    if load_int(matrix + MATRIX_PLACES) == 0:
+        call_kernel(kernel, matrix, rows, sources, z, size)
+    else:
+        call_kernel(kernel, matrix, rows, sources, sums, size)
+        call_kernel(load_int(layer + IN_ORDER), matrix, rows, sums, z, size)
+
+
+@njit(nogil=True)
 def input_sums(width: Any, layer: int, work: int, z: int, begin: int, end: int) -> None:
     """Bias and input part of the gate sums of steps begin … end - 1: rows of active sequences, step after step, at z."""
     sources, size, kernel = load_int(work + SOURCES), row_bytes(layer), load_int(layer + INPUT_PRODUCT)
@@ -133,4 +147,4 @@ def input_sums(width: Any, layer: int, work: int, z: int, begin: int, end: int) 
             store_int(sources + 8 * rows, source)
             rows += 1
     if kernel != 0:
-        call_kernel(kernel, load_int(layer + MATRIX), rows, sources, z, size)
+        add_product(layer, work, kernel, load_int(layer + MATRIX), rows, sources, z)
