@@ -15,7 +15,8 @@ import jali
 from jali.batches import tensors_in
 from jali.errors import DataError, JaliError, ModelError
 from jali.inference.accelerate import _measured
-from jali.inference.fast_layers import ENGINES, Choice, FastLayers
+from jali.inference.fast_layers import ENGINES, Choice, FastLayers, with_plain_layers
+from jali.inference.fast_linear import FastLinear, quicken
 from jali.plans import Budget, Plan, SitePlan
 from jali.site import sites
 from tests.strategies_models import forms, layers, plans
@@ -82,6 +83,48 @@ def test_calls_that_repeat_give_the_same_again(cls, layers, both, batch_first):
     agree(fast(x), layer(x))
     with pytest.raises(ModelError, match="cannot train"):
         fast.train()(x)
+
+
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU])
+def test_calls_that_repeat_on_many_sequences_begin_at_zero(cls, monkeypatch):
+    """Vectors go over sequences there; the memory that the states come in holds numbers of earlier calls."""
+    torch.manual_seed(0)
+    layer, x = cls(20, 33).eval(), torch.randn(4, 40, 20)
+    layer = jali.mask(layer, jali.plan(layer, "magnitude", 0.95, pattern="weight"))
+    fast = jali.accelerate(layer, x, engine="kernels")
+    assert "rows" in str(fast)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    for _ in range(3):
+        agree(fast(x), layer(x))
+        torch.full((1, 40, 33), 7.0)
+
+
+def test_linear_layers_stay_what_they_are(tagger, tmp_path):
+    x = torch.randn(2, 7, 5)
+    fast = jali.accelerate(tagger, x, engine="kernels")
+    linear = {path for path, module in tagger.named_modules() if type(module) is nn.Linear}
+    assert linear == {path for path, module in fast.named_modules() if isinstance(module, FastLinear)}
+    assert list(fast.state_dict()) == list(tagger.state_dict())
+    for path in linear:
+        copied, plain = fast.get_submodule(path), tagger.get_submodule(path)
+        given = torch.randn(3, plain.in_features)
+        assert torch.equal(copied(given), plain(given))
+        copied.weight = nn.Parameter(2 * copied.weight)
+        assert torch.equal(copied(given), nn.functional.linear(given, 2 * plain.weight, plain.bias))
+    again = jali.accelerate(fast, x, engine="torch")
+    assert torch.equal(again(x), with_plain_layers(copy.deepcopy(fast))(x))
+    assert not any(isinstance(module, FastLinear) for module in with_plain_layers(copy.deepcopy(fast)).modules())
+    assert jali.save(fast, tmp_path, example_inputs=x)
+    assert any(isinstance(module, FastLinear) for module in jali.load(tmp_path).modules())
+
+
+def test_linear_layers_with_computed_weights_are_left_alone():
+    model = nn.Sequential(nn.Linear(3, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))).eval()
+    quicken(model)
+    x = torch.randn(2, 3)
+    assert type(model[0]) is FastLinear
+    assert not isinstance(model[1], FastLinear)
+    assert model(x).shape == (2, 4)
 
 
 def test_many_shapes_are_not_remembered_for_ever():

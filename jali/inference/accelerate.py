@@ -16,6 +16,7 @@ from jali.batches import example, run, tensors_in
 from jali.capture import inputs_of
 from jali.errors import JaliError, ModelError
 from jali.inference.fast_layers import ENGINES, Choice, FastLayers, with_plain_layers
+from jali.inference.fast_linear import quicken
 from jali.site import kind_of
 from jali.surgery.replace import replaced
 from jali.wired import WiredLayers
@@ -65,6 +66,7 @@ def accelerate(
         layer = fast.get_submodule(path)
         choices = _choices(layer, calls[path], engine, batch_sizes)  # type: ignore[arg-type]
         fast = replaced(fast, fast, path, FastLayers.of(layer, choices))  # type: ignore[arg-type]
+    quicken(fast)
     with torch.no_grad():
         _check(want, run(fast, batch))
     return fast

@@ -24,11 +24,11 @@ LAYER_FIELDS = (
 # Buffers, then the arguments of the run in progress, then the sequences of it that are at work.
 WORK_FIELDS = (
     "state_h", "state_c", "copies", "rows", "transposed", "z", "u", "sums", "packed_sums", "sources", "states", "lengths",
-    "x", "x_time", "x_row", "out", "out_time", "out_row", "h", "c", "time", "offsets", "reverse", "first", "count",
+    "x", "x_time", "x_row", "out", "out_time", "out_row", "h", "c", "time", "offsets", "reverse", "from_zero", "first", "count",
 )  # fmt: skip
 (
     STATE_H, STATE_C, COPIES, ROWS, TRANSPOSED, Z, U, SUMS, PACKED_SUMS, SOURCES, STATES, LENGTHS,
-    X, X_TIME, X_ROW, OUT, OUT_TIME, OUT_ROW, H, C, TIME, OFFSETS, REVERSE, FIRST, COUNT,
+    X, X_TIME, X_ROW, OUT, OUT_TIME, OUT_ROW, H, C, TIME, OFFSETS, REVERSE, FROM_ZERO, FIRST, COUNT,
 ) = (8 * k for k in range(len(WORK_FIELDS)))  # fmt: skip
 
 CHUNK = 8  # sequences that run together where vectors go over units

@@ -56,7 +56,7 @@ def turns_of(keep: NDArray[np.bool_], width: int) -> int:
     return next(turns for turns in (4, 3, 2, 1) if largest % turns == 0)
 
 
-def schedule(keep: NDArray[np.bool_], width: int, turns: int = 1) -> tuple[NDArray[np.int64], ...]:
+def schedule(keep: NDArray[np.bool_], width: int, turns: int = 1) -> tuple[NDArray[Any], ...]:
     """Orders the entries of ``keep`` (groups, W, C) into steps that each read two registers of W columns.
 
     Greedy: a step takes the two registers that are worth most, neighbours if it chooses more than once, and each lane takes one

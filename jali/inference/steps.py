@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from jali.inference.fields import (
@@ -15,7 +16,9 @@ from jali.inference.fields import (
     COPIES,
     COUNT,
     FIRST,
+    FROM_ZERO,
     GATES,
+    HIDDEN,
     IN_ORDER,
     INPUT_PRODUCT,
     INPUTS,
@@ -36,16 +39,16 @@ from jali.inference.fields import (
     X_TIME,
     X,
 )
-from jali.inference.vector import add, call_kernel, copy_bytes, load, load_int, store, store_int, width_of
+from jali.inference.vector import add, call_kernel, copy_bytes, load, load_int, splat, store, store_int, width_of
 
 
 @njit(nogil=True)
 def begin_call(
     work: int, x: int, x_time: int, x_row: int, out: int, out_time: int, out_row: int, h: int, c: int, time: int, offsets: int,
-    reverse: int,
+    way: int,
 ) -> None:  # fmt: skip
     """Writes the arguments of a run to the table."""
-    call = (x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, reverse)
+    call = (x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, way & 1, way >> 1)
     for k in range(len(call)):
         store_int(work + X + 8 * k, call[k])
 
@@ -58,6 +61,18 @@ def active(work: int, step: int) -> int:
         return count
     left = load_int(offsets + 8 * step + 8) - load_int(offsets + 8 * step) - load_int(work + FIRST)
     return min(max(left, 0), count)
+
+
+@njit(nogil=True)
+def begin_state(width: Any, layer: int, work: int, ours: int, outside: int, b: int) -> None:
+    """The initial state of sequence b to a padded row at ``ours``: the caller's, or zeros."""
+    if load_int(work + FROM_ZERO) != 0:
+        zero = splat(width, np.float32(0))
+        for k in range(0, 4 * load_int(layer + PADDED), 4 * width_of(width)):
+            store(ours + k, zero)
+    else:
+        row = 4 * load_int(layer + HIDDEN)
+        copy_bytes(ours, load_int(work + outside) + (load_int(work + FIRST) + b) * row, row)
 
 
 @njit(nogil=True)
