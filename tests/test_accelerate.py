@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 import jali
 from jali.batches import tensors_in
 from jali.errors import DataError, JaliError, ModelError
-from jali.inference.accelerate import _measured
+from jali.inference.accelerate import _best, _enough, _measured
 from jali.inference.fast_layers import ENGINES, Choice, FastLayers, with_plain_layers
 from jali.inference.fast_linear import FastLinear, quicken
 from jali.plans import Budget, Plan, SitePlan
@@ -319,13 +319,32 @@ def test_the_choice_is_the_fastest_measured_and_is_explained():
     layer = nn.LSTM(5, 9).eval()
     choice = _measured(layer, 2, 7)
     assert set(choice.seconds) == set(ENGINES)
-    assert choice.seconds[choice.engine] == min(choice.seconds.values())
+    assert choice.engine == _best(choice.seconds)
     fast = jali.accelerate(layer, torch.randn(7, 2, 5), batch_sizes=[64, 1])
     assert [c.batch for c in fast.choices] == [1, 64]
     assert all(name in str(fast) for name in (*ENGINES, "batch 1:", "batch 64:", "measured"))
     text = str(jali.accelerate(layer, torch.randn(7, 2, 5), engine="kernels"))
     assert "bytes per step" in text
     assert "as asked for" in text
+
+
+def test_no_kernel_is_chosen_for_a_gain_that_may_be_noise():
+    assert _best({"torch": 1.0, "gemm": 0.5, "kernels": 0.4}) == "kernels"
+    assert _best({"torch": 1.0, "gemm": 0.94, "kernels": 2.0}) == "gemm"
+    assert _best({"torch": 1.0, "gemm": 0.96, "kernels": 2.0}) == "torch"
+    assert _best({"torch": 1.0, "gemm": 3.0, "kernels": 2.0}) == "torch"
+
+
+@pytest.mark.parametrize(
+    ("rounds", "passed", "kernels", "enough"),
+    [
+        (0, 0.0, 0.5, False), (2, 60.0, 0.5, False), (3, 0.1, 0.5, False), (3, 0.6, 0.5, True), (7, 0.1, 0.5, True),
+        (3, 0.6, 0.9, False), (7, 0.1, 1.0, False), (14, 1.9, 0.95, False), (15, 0.1, 0.95, True), (3, 2.1, 0.95, True),
+        (7, 0.1, 1.2, True),
+    ],
+)  # fmt: skip
+def test_what_is_nearly_equal_is_timed_for_longer(rounds, passed, kernels, enough):
+    assert _enough(rounds, passed, {"torch": 1.0, "gemm": 9.0, "kernels": kernels}) is enough
 
 
 def test_another_batch_takes_the_nearest_choice_by_ratio():

@@ -30,8 +30,8 @@ class Choice:
     """What runs a layer on about ``batch`` sequences, and why.
 
     ``engine`` is "torch" (PyTorch's own), "gemm" (input products by PyTorch, the recurrence by the kernels) or "kernels"
-    (both by the kernels). ``seconds``: what was measured for each, empty if the engine was asked for. ``reason``: why no
-    other was tried, or empty.
+    (both by the kernels). ``seconds``: the least that was measured for each, empty if the engine was asked for.
+    ``reason``: why no other was tried, or empty.
     """
 
     batch: int
