@@ -15,6 +15,7 @@ format          a step is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jali.errors import ModelError, PlanError
-from jali.inference.schedule import alike, schedule, turns_of
+from jali.inference.schedule import TURNS, alike, schedule, turns_of
 
 Floats = NDArray[np.float32]
 FORMATS = ("tiles", "lanes", "aligned", "rows")
@@ -112,13 +113,18 @@ def pack(
         raise ModelError(f"{array.shape[2]} columns; the kernels' indices of 16 bits allow {_MAX_COLUMNS}")
     if form is not None:
         return _packer(form)(array, width)
-    candidates = [_tiles(array, width)]
-    candidates += [_gate_tiles(array, width)] if array.shape[0] > 1 else []
-    if candidates[0].nonzero < _FULL * candidates[0].stored:
-        candidates.append(_lanes(array, width))
-        candidates += [_aligned(array, width)] if array.shape[0] > 1 else []
-        candidates += [_rows(array, width)] if batch >= width and not by_unit else []
-    return min(candidates, key=lambda packed: cost(packed, batch))
+    best = min((_tiles(array, width), *([_gate_tiles(array, width)] if len(array) > 1 else [])), key=_cost_for(batch))
+    if best.nonzero >= _FULL * best.stored:
+        return best
+    forms = ["lanes", *(["aligned"] if len(array) > 1 else []), *(["rows"] if batch >= width and not by_unit else [])]
+    for least, each in sorted((_least_cost(each, array, width, batch), each) for each in forms):
+        if least < cost(best, batch):  # packing takes time: what could not win if every step were full is left alone
+            best = min(best, _packer(each)(array, width), key=_cost_for(batch))
+    return best
+
+
+def _cost_for(batch: int) -> Callable[[Packed], float]:
+    return lambda packed: cost(packed, batch)
 
 
 def cost(packed: Packed, batch: int = 1) -> float:
@@ -127,15 +133,26 @@ def cost(packed: Packed, batch: int = 1) -> float:
     ``a + b · batch`` per step, a for reading the weights and b for the work. The choice of lanes' inputs takes one instruction
     with 16 lanes, three with 8, and one per lane with 4.
     """
-    gates, turns = packed.gates, packed.turns
-    choice = {16: 1.0, 8: 2.0, 4: 5.0}[packed.width]
-    per_step = {
+    return packed.steps * _step_cost(packed.format, packed.gates, packed.turns, packed.width, batch)
+
+
+def _step_cost(form: str, gates: int, turns: int, width: int, batch: int) -> float:
+    choice = {16: 1.0, 8: 2.0, 4: 5.0}[width]
+    return {
         "tiles": 0.8 * gates + (0.1 + 0.5 * gates) * batch,
         "lanes": 0.5 + 0.6 * turns + (0.7 + turns * (0.6 * choice + 0.5)) * batch,
         "aligned": 0.5 * gates + (0.7 + turns * (0.6 * choice + 0.8 * gates)) * batch,
-        "rows": 6.0 * -(-batch // packed.width),
-    }
-    return packed.steps * per_step[packed.format]
+        "rows": 6.0 * -(-batch // width),
+    }[form]
+
+
+def _least_cost(form: str, weights: Floats, width: int, batch: int) -> float:
+    """The cost of ``weights`` if every step were full."""
+    entries = np.count_nonzero(weights.any(0)) if form == "aligned" else np.count_nonzero(weights)
+    if form == "rows":
+        return entries / ROWS_AT_ONCE * _step_cost(form, 1, 1, width, batch)
+    gates = len(weights) if form == "aligned" else 1
+    return min(entries / width / turns * _step_cost(form, gates, turns, width, batch) for turns in TURNS)
 
 
 def _packer(form: str) -> Any:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-_PAIR_LIMIT = 32  # registers up to which all pairs are compared
-_CANDIDATES = 512  # units of like length that are compared for a group
+TURNS = (4, 3, 2, 1)  # how often a step may choose from its two registers
+_FIRST = 4  # registers of most worth that are compared with all others; with all instead, steps are 1 % fewer
+_CANDIDATES = 256  # units of like length that are compared for a group
 _LENGTH = 0.9  # what an entry of a unit is worth to a group; 0.7 to 1.2 give the same number of steps within 1 %
 _LATER = 0.1  # what an entry is worth beside one that lowers the maximum of its register
 _POWER = 8  # of the share that a lane has left of the most that a lane has left
@@ -53,7 +54,7 @@ def turns_of(keep: NDArray[np.bool_], width: int) -> int:
     largest = int(counts.max(initial=0))
     if keep[:, :, columns:].any() or set(counts.tolist()) - {0, largest}:
         return 1
-    return next(turns for turns in (4, 3, 2, 1) if largest % turns == 0)
+    return next(turns for turns in TURNS if largest % turns == 0)
 
 
 def schedule(keep: NDArray[np.bool_], width: int, turns: int = 1) -> tuple[NDArray[Any], ...]:
@@ -66,7 +67,7 @@ def schedule(keep: NDArray[np.bool_], width: int, turns: int = 1) -> tuple[NDArr
     n, lanes, columns = keep.shape
     parts = keep.reshape(n, lanes, columns // width, width)
     left = parts.sum(-1).astype(np.float32)  # (groups, W, registers)
-    order = np.argsort(~parts, axis=-1, kind="stable")  # the entries of a register first
+    order = _entries_first(parts)
     done = np.zeros(left.shape, np.int64)
     live = np.flatnonzero(left.any((1, 2)))
     out: list[tuple[NDArray[Any], ...]] = []
@@ -94,6 +95,14 @@ def schedule(keep: NDArray[np.bool_], width: int, turns: int = 1) -> tuple[NDArr
     return group, registers, column, taken
 
 
+def _entries_first(parts: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Along the last axis, the places of the entries, in order; then zeros."""
+    *where, place = np.nonzero(parts)
+    order = np.zeros(parts.shape, np.int64)
+    order[(*where, (parts.cumsum(-1, dtype=np.int64) - 1)[(*where, place)])] = place
+    return order
+
+
 def _worth(left: Floats) -> Floats:
     """What serving a lane from a register is worth (groups, W, registers): long lanes first, and entries above the others'."""
     length = left.sum(-1, keepdims=True)
@@ -105,15 +114,14 @@ def _worth(left: Floats) -> Floats:
 def _best_pair(worth: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Per group, the two registers from which its lanes get most, each from the better one."""
     n, lanes, registers = worth.shape
-    if registers <= _PAIR_LIMIT:
-        both = np.zeros((n, registers, registers), np.float32)
-        for lane in range(lanes):
-            both += np.maximum(worth[:, lane, :, None], worth[:, lane, None, :])
-        a, b = np.divmod(both.reshape(n, -1).argmax(1), registers)
-        return a, b
-    a = worth.sum(1).argmax(1)
-    first = worth[np.arange(n), :, a]
-    return a, np.maximum(worth, first[..., None]).sum(1).argmax(1)
+    single, count = worth.sum(1), min(_FIRST, registers)
+    top = np.argpartition(-single, count - 1, axis=1)[:, :count]
+    first = np.take_along_axis(worth, top[:, None], 2)  # (groups, W, count)
+    both = np.zeros((n, count, registers), np.float32)
+    for lane in range(lanes):
+        both += np.maximum(first[:, lane, :, None], worth[:, lane, None, :])
+    a, b = np.divmod(both.reshape(n, -1).argmax(1), registers)
+    return top[np.arange(n), a], b
 
 
 def _best_neighbours(left: Floats, turns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
