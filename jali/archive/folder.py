@@ -31,13 +31,14 @@ from jali.errors import FileError, ModelError
 from jali.files import atomic_write
 from jali.flow.trace import symbolic_graph
 from jali.inference.fast_layers import FastLayers
+from jali.inference.fast_linear import FastLinear
 from jali.plain import parse_json
 from jali.plans import Plan
 from jali.site import kind_of
 from jali.surgery.replace import OPAQUE
 
 SCHEMA, FILE, KEY = 1, "model.safetensors", "jali"
-LEAVES = (*OPAQUE, FastLayers)  # stored whole: tracing does not look into them
+LEAVES = (*OPAQUE, FastLayers, FastLinear)  # stored whole: tracing does not look into them
 
 
 def save(

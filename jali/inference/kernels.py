@@ -26,11 +26,12 @@ from jali.inference.vector import Width, width_type
 def entry(lanes: int, by_sequence: bool) -> Any:
     """The compiled time loop for vectors of ``lanes`` over units or over sequences; from numba's cache on disk where that has it.
 
-    ``f(width, layer, work, x, x_time, x_row, out, out_time, out_row, h, c, time, batch, offsets, reverse)`` takes
+    ``f(width, layer, work, x, x_time, x_row, out, out_time, out_row, h, c, time, batch, offsets, way)`` takes
     ``Width(lanes)`` and integers: the addresses of a :class:`Layer` and a :class:`Workspace` for at least ``batch`` sequences;
     the address of x and the bytes from one step and from one sequence to the next; the same of the outputs; the addresses of h
     and c (0 where the cell has none), dense (batch, H), updated in place; the number of steps and sequences; the address of the
-    steps' row offsets (T + 1) or 0; 1 for the reverse direction. It checks nothing, allocates nothing and releases the GIL.
+    steps' row offsets (T + 1) or 0; and ``way``, 1 for the reverse direction plus 2 where the states begin at zero, whatever is
+    at h and c. It checks nothing, allocates nothing and releases the GIL.
     """
     signature = types.void(width_type(lanes), *[types.int64] * 14)
 
