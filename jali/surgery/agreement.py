@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from jali.batches import Batch, run, tensors_in
 from jali.copies import copy_of
 from jali.errors import DataError
+from jali.plain import an
 
 UNCHECKED = "the model returns no tensor on the example inputs, so that nothing shows whether the shrunk model agrees"
 # Of float32 outputs, in units of what rounding does to them (see _noise). RNNs, LSTMs and GRUs of 32 to 512 units on 20 to
@@ -103,7 +104,7 @@ def _why_it_fails(error: DataError, masked: nn.Module, compacted: nn.Module) -> 
         old = dict(masked.named_modules()).get(path or "")
         if path is not None and type(old) is not type(cause.obj) and hasattr(old, str(cause.name)):
             return (
-                f"the forward code uses {cause.name!r} of {path!r}, a {type(old).__name__}; its replacement is "
+                f"the forward code uses {cause.name!r} of {path!r}, {an(type(old).__name__)}; its replacement is "
                 "made of PyTorch's own layers and has only what they have; move it out of the layer"
             )
     return f"the shrunk model fails on the example inputs ({cause or error})"

@@ -17,6 +17,7 @@ from jali.batches import Batch, example
 from jali.copies import copy_of
 from jali.errors import ModelError, PlanError
 from jali.flow import Flow, Port, trace
+from jali.plain import an
 from jali.plans import Plan
 from jali.site import module_sites, sites
 from jali.surgery.agreement import UNCHECKED, disagreement, trains
@@ -136,7 +137,7 @@ def _smaller(
         cell = build_cell(view, old)
         return cell if full else FullWidthCell(cell, kept[0], old.hidden_size)
     if not isinstance(old, nn.Linear):
-        raise ModelError(f"{path!r} is a {type(old).__name__}, which has no units to cut")
+        raise ModelError(f"{path!r} is {an(type(old).__name__)}, which has no units to cut")
     linear = build_linear(view, old)
     return (
         FullWidthLinear(linear, kept[0], old.out_features)
