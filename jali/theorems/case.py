@@ -45,9 +45,8 @@ class Case:
         return self.recurrence.view
 
 
-def cases(model: nn.Module | None, data: Any, seed: int) -> tuple[Case, ...]:
-    """A case per recurrent site of ``model``; without one, of :func:`default_model`."""
-    model = default_model(seed) if model is None else model
+def cases(model: nn.Module, data: Any, seed: int) -> tuple[Case, ...]:
+    """A case per recurrent site of ``model``."""
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model is {an(type(model).__name__)}; give the torch.nn.Module that holds the layers")
     found = sites(model)
