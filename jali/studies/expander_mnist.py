@@ -123,8 +123,8 @@ class ExpanderStudy(Study):
         minutes = sum(record.data["processor seconds"] for record in records) / 60
         caption = (
             f"Remaining edges at which the bound of the mask of {an(own.kind)} of {own.hidden} units first falls below zero "
-            f"(Table 2), cut by magnitude at once after training; packed block of all gates. The {len(records)} tasks of this study "
-            f"took {minutes:.0f} minutes of one processor core."
+            "(Table 2), cut by magnitude at once after training; packed block of all gates. "
+            f"The {len(records)} tasks of this study took {minutes:.0f} minutes of one processor core."
         )
         return comparison_table(f"{_what(own)}: where the bounds are lost", lines, unit="%", scale=100, caption=caption)
 
