@@ -68,8 +68,8 @@ def operate(model: nn.Module, plan: Plan, example_inputs: Any = None) -> Surgery
         return surgery
     masked = mask(model, plan)
     why = disagreement(masked, surgery.compact, batch)
-    if why is None and not trains(model, surgery.compact, batch):
-        why = "in training mode the shrunk model fails, or returns other shapes, on the example inputs"
+    if why is None and not trains(masked, surgery.compact, batch):
+        why = "in training mode the shrunk model fails, or returns something else, on the example inputs"
     if why is None:
         return surgery
     # The proof by tracing was wrong about this model (say, a width that the forward code computes on its own), or

@@ -52,7 +52,7 @@ def reorder(model: nn.Module, found: Decomposition, example_inputs: Any = None, 
     if batch is not None:
         why = disagreement(model, made, batch)
         if why is None and not trains(model, made, batch):
-            why = "in training mode the reordered model fails, or returns other shapes, on the example inputs"
+            why = "in training mode the reordered model fails, or returns something else, on the example inputs"
         if why is not None:
             made, notes = job.run(None, why)
             why = disagreement(model, made, batch)
