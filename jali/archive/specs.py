@@ -16,6 +16,7 @@ from jali.errors import FileError, ModelError
 from jali.inference.fast_layers import Choice, FastLayers
 from jali.inference.fast_linear import FastLinear
 from jali.models import CohenGrossberg, TopDownRNN
+from jali.plain import an
 from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, FullWidthWired, UnevenLayers, Widen
 from jali.wired import WiredLayers
 
@@ -43,7 +44,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
     """Type and options of ``module`` as JSON; :class:`NotStorable` if it is not on the list or has forward hooks."""
     if module._forward_hooks or module._forward_pre_hooks:
         raise NotStorable(
-            f"a {type(module).__name__} has forward hooks, which cannot be stored as data; remove them, or save what "
+            f"{an(type(module).__name__)} has forward hooks, which cannot be stored as data; remove them, or save what "
             "jali.compact makes instead of a masked model"
         )
     if isinstance(module, UnevenLayers):

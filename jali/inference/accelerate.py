@@ -17,6 +17,7 @@ from jali.capture import inputs_of
 from jali.errors import JaliError, ModelError
 from jali.inference.fast_layers import ENGINES, Choice, FastLayers, with_plain_layers
 from jali.inference.fast_linear import quicken
+from jali.plain import an
 from jali.site import kind_of
 from jali.surgery.replace import replaced
 from jali.wired import WiredLayers
@@ -80,7 +81,9 @@ def accelerate(
 def _wired_remedy(model: nn.Module) -> str:
     names = sorted({type(module).__name__ for module in model.modules() if isinstance(module, WiredLayers)})
     return (
-        f"; make a {' and '.join(names)} smaller with jali.prune, or export it with jali.export_onnx" if names else ""
+        f"; make {' and '.join(map(an, names))} smaller with jali.prune, or export it with jali.export_onnx"
+        if names
+        else ""
     )
 
 

@@ -17,6 +17,7 @@ from jali.errors import DataError, ModelError
 from jali.inference.fast_linear import slow_down
 from jali.inference.repeated import Call, repeated_call
 from jali.inference.rows import Rows
+from jali.plain import an
 from jali.site import kind_of
 from jali.surgery.replace import replaced
 from jali.view import layer_views
@@ -72,7 +73,7 @@ class FastLayers:
         """
         kind = kind_of(layer)
         if kind not in FAST or not isinstance(layer, nn.RNNBase):
-            raise ModelError(f"a {type(layer).__name__} is no nn.LSTM, nn.GRU or nn.RNN with PyTorch's own forward")
+            raise ModelError(f"{an(type(layer).__name__)} is no nn.LSTM, nn.GRU or nn.RNN with PyTorch's own forward")
         if not choices:
             raise ModelError("no choice of an engine was given; give one for at least one batch size")
         fast = _like(layer, FAST[kind])
@@ -330,7 +331,7 @@ def _states(
         return _fresh(None, None, shape, lstm)
     if lstm != isinstance(hx, tuple | list):
         raise DataError(
-            f"an initial state of a {'LSTM' if lstm else type(module).__name__} is {'a pair (h, c)' if lstm else 'a tensor'}"
+            f"an initial state of {an('LSTM' if lstm else type(module).__name__)} is {'a pair (h, c)' if lstm else 'a tensor'}"
         )
     states = [state.unsqueeze(1) if unbatched else state for state in (hx if lstm else (hx,))]
     for state in states:

@@ -20,6 +20,7 @@ from jali.inference.compiled import with_cache
 from jali.inference.layer import Layer, Workspace
 from jali.inference.packing import Floats
 from jali.inference.vector import Width, width_type
+from jali.plain import an
 
 
 @functools.cache
@@ -64,7 +65,7 @@ def run(
     _check_rows("h", h, (batch, layer.hidden), contiguous=True)
     if (c is not None) != (layer.cell == "lstm"):
         raise DataError(
-            f"c {'is missing' if c is None else 'given'}; a {layer.cell} layer takes {'it' if c is None else 'none'}"
+            f"c {'is missing' if c is None else 'given'}; {an(layer.cell)} layer takes {'it' if c is None else 'none'}"
         )
     if c is not None:
         _check_rows("c", c, (batch, layer.hidden), contiguous=True)
