@@ -95,16 +95,17 @@ def series(content: dict[str, Any]) -> Table:
             f"{row['peer_micros']:,.0f}",
             _times(row["ratio"]),
             f"{row['largest']:.0e}" + (" of it" if row["relative"] else ""),
+            f"{row['limit']:g}",
         )
         for row in content["rows"]
     )
     samples = ", ".join(str(row["sample"]) for row in content["rows"])
     caption = (
         f"CPU time on one thread; both in turns in one run, the fastest of {content['rounds']} turns of each. The peers take one "
-        f"series at a time and were timed on the first {samples} of them; the last column is the largest difference there. "
+        f"series at a time and were timed on the first {samples} of them; 'differs by' is the largest difference there. "
         f"{_where(content)}"
     )
-    header = ("task", "peer", "jali (µs per series)", "peer (µs per series)", "faster", "differs from the peer by")
+    header = ("task", "peer", "jali (µs per series)", "peer (µs per series)", "faster", "differs by", "allowed")
     return Table("Tests and exponents of series", header, rows, caption)
 
 
