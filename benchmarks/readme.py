@@ -19,6 +19,8 @@ from jali.studies.base import find_study
 
 README = ROOT / "README.md"
 MATHS = ROOT / "benchmarks" / "results" / "maths.json"
+SERIES = ROOT / "benchmarks" / "results" / "series.json"
+DYNAMICS = ROOT / "docs" / "dynamics.md"
 INFERENCE = ROOT / "benchmarks" / "results" / "inference.json"
 BLOCKS = ROOT / "benchmarks" / "results" / "blocks.json"
 BLOCKS_PAGE = ROOT / "docs" / "blocks.md"
@@ -39,6 +41,7 @@ STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it
     README: ("fold-mnist",),
     BLOCKS_PAGE: (),
     ROOT / "docs" / "reproduction.md": ("lattice-table1", "lattice-table2"),
+    DYNAMICS: (),
 }
 
 
@@ -54,6 +57,8 @@ def tables(page: Path = README) -> list[Table]:
         found += [speeds(maths), contracts(maths), inference(_read(INFERENCE))]
     if page == BLOCKS_PAGE:
         found.append(blocks(_read(BLOCKS)))
+    if page == DYNAMICS:
+        found += [series(_read(SERIES)), exponents(_read(SERIES))]
     return found
 
 
@@ -78,6 +83,51 @@ def speeds(content: dict[str, Any]) -> Table:
         f"result. {_where(content)}"
     )
     return Table("Order and lattice algorithms", ("task", "peer", "jali (ms)", "peer (ms)", "faster"), rows, caption)
+
+
+def series(content: dict[str, Any]) -> Table:
+    """Granger tests and exponents of windows, per series."""
+    rows = tuple(
+        (
+            row["task"],
+            row["peer"],
+            f"{row['micros']:.3g}",
+            f"{row['peer_micros']:,.0f}",
+            _times(row["ratio"]),
+            f"{row['largest']:.0e}" + (" of it" if row["relative"] else ""),
+            f"{row['limit']:g}",
+        )
+        for row in content["rows"]
+    )
+    samples = ", ".join(str(row["sample"]) for row in content["rows"])
+    caption = (
+        f"CPU time on one thread; both in turns in one run, the fastest of {content['rounds']} turns of each. The peers take one "
+        f"series at a time and were timed on the first {samples} of them; 'differs by' is the largest difference there. "
+        f"{_where(content)}"
+    )
+    header = ("task", "peer", "jali (µs per series)", "peer (µs per series)", "faster", "differs by", "allowed")
+    return Table("Tests and exponents of series", header, rows, caption)
+
+
+def exponents(content: dict[str, Any]) -> Table:
+    """Systems whose exponents are known, by both methods."""
+    rows = tuple(
+        (
+            row["system"],
+            f"{row['known']:.3f}",
+            *(_beside_known(row[method], row["known"]) for method in ("direct", "rosenstein")),
+        )
+        for row in content["known"]
+    )
+    caption = (
+        "Nats per iterate or unit of time, and how far that is from the known exponent. direct: the mean over 20,000 (Lorenz: "
+        f"1,000) pairs of twins; rosenstein: one series of 3,000, 4,900 and 10,000 values. {_where(content)}"
+    )
+    return Table("Exponents of known systems", ("system", "known", "direct", "rosenstein"), rows, caption)
+
+
+def _beside_known(found: float, wanted: float) -> str:
+    return f"{found:.3f} ({100 * (found / wanted - 1):+.1f} %)"
 
 
 def inference(content: dict[str, Any]) -> Table:
