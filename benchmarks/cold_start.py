@@ -22,7 +22,7 @@ import jali
 from benchmarks import ROOT, environment, write_json
 
 RESULT = ROOT / "benchmarks" / "results" / "cold_start.json"
-HIDDEN, STEPS, SPARSITY, PATTERNS, PROCESSES = 512, 100, 0.9, ("block:16x1", "weight"), 9
+HIDDEN, STEPS, SPARSITY, PATTERNS, PROCESSES = 512, 100, 0.9, ("block:16x1", "weight"), 3
 LIMIT = 0.5  # seconds, everything imported
 IMPORTS = {
     "all": (

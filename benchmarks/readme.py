@@ -199,8 +199,8 @@ def cold_start(content: dict[str, Any]) -> Table:
         before = "torch, jali, numba and what it imports with its first kernel" if everything else "torch and jali"
         rows.append((each["pattern"], before, f"{each['median']:.2f}", f"{content['limit']:g}" if everything else "–"))
     caption = (
-        f"`jali.load` of an accelerated LSTM layer ({content['hidden']} units and inputs, {content['sparsity']:.0%} zeros) and its "
-        f"first call ({content['steps']} steps) in a fresh process, with kernels in numba's cache: median seconds of "
+        f"`jali.load` of an accelerated LSTM layer ({content['hidden']} units and inputs, {content['sparsity']:.0%} zeros) and "
+        f"its first call ({content['steps']} steps) in a fresh process, with kernels in numba's cache: median seconds of "
         f"{content['processes']} processes, one thread. {_where(content)}"
     )
     return Table("Cold start", ("pattern", "imported before", "seconds", "limit"), tuple(rows), caption)
