@@ -48,7 +48,7 @@ FAMILIES = ("magnitude", "random", "initial")
 STRENGTHS = (-0.3, -0.1, 0.0, 0.1, 0.3)
 MEASURES = ("Δ_S", "Δ_R", "α2")
 FULL = ExpanderRecipe(
-    "mnist", "RNN", hidden=64, epochs=(6, 3), lr=2e-3, remaining=(0.2, 0.1, 0.05), noise=(0.0, 0.3), examples=10_000
+    "mnist", "RNN", hidden=64, epochs=(6, 3), lr=2e-3, remaining=(0.1, 0.05), noise=(0.0, 0.3), examples=10_000
 )
 QUICK = replace(FULL, data="digits", epochs=(10, 5), batch=32, lr=5e-3, remaining=(0.1,))
 

@@ -29,11 +29,13 @@ from jali.studies.base import (
     over_seeds,
 )  # fmt: skip
 from jali.studies.expander_runs import (
+    DRAWS,
     FIELDS,
     ExpanderRecipe,
     block,
     bounds,
     crossing,
+    crossing_by_chance,
     curve,
     cut,
     fit,
@@ -47,9 +49,7 @@ from jali.studies.expander_runs import (
 )  # fmt: skip
 
 FULL = ExpanderRecipe("mnist", "RNN")
-QUICK = replace(
-    FULL, epochs=(3, 1), remaining=(0.5, 0.25, 0.12, 0.05), layers=("both",), widths=(64,), noise=(0.0, 0.3)
-)
+QUICK = replace(FULL, epochs=(3, 1), remaining=(0.5, 0.25, 0.12, 0.05), widths=(64,), noise=(0.0, 0.3))
 WIDEST = 2048  # of the widths that are asked for the paper's crossing
 PAPER = {("W_xh", "S"): 0.5, ("W_xh", "R"): 0.5, ("W_hh", "S"): 0.12, ("W_hh", "R"): 0.12}
 
@@ -98,6 +98,8 @@ class ExpanderStudy(Study):
             blocks = {layer: [block(gates)], **({f"{layer} per gate": list(gates)} if len(gates) > 1 else {})}
             for name, each in blocks.items():
                 for bound in ("S", "R"):
+                    by_chance = crossing_by_chance(each[0].shape, bound, task.seed)
+                    metrics[f"crossing {name} {bound} random"] = Metric(by_chance, DRAWS)
                     for weighted, word in ((False, ""), (True, " weighted")):
                         found = [crossing(values, bound, weighted) for values in each]
                         metrics[f"crossing {name} {bound}{word}"] = Metric(float(np.mean(found)), len(found))
