@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from jali.data import load
-from jali.maths.spectral import expansion
+from jali.maths.spectral import expansion, random_crossing
 from jali.runs.store import RecordStore
 from jali.studies import expander_controls, expander_runs
 from jali.studies.base import Settings, find_study
@@ -32,6 +32,7 @@ def run(study, folder):
 
 
 def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch):
+    monkeypatch.setattr(expander_runs, "DRAWS", 1)
     monkeypatch.setattr(ExpanderMnist, "full", SMALL)
     shown, records = run(ExpanderMnist(), tmp_path)
     assert len(records) == 2 * (2 + 2 * 2)
@@ -54,7 +55,7 @@ def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch)
         "LSTM on digits: crossings by width",
         "LSTM on digits: which width fits the paper",
         "LSTM on digits: accuracy, both layers cut",
-        "Δ_S, random mask",
+        "Δ_S, random cut",
     ):
         assert words in shown
     assert "tasks are already recorded" in run(ExpanderMnist(), tmp_path)[0]
@@ -67,6 +68,7 @@ def test_a_width_lies_between_those_that_were_trained_or_is_not_told():
 
 
 def test_an_unfinished_run_shows_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(expander_runs, "DRAWS", 1)
     monkeypatch.setattr(ExpanderMnist, "full", SMALL)
     study = ExpanderMnist()
     store = RecordStore(tmp_path)
@@ -125,6 +127,28 @@ def test_crossings_are_where_the_bound_is_lost():
     assert found["remaining"][0] == 1.0
     assert found["Δ_S"][0] is None  # complete: infinite
     assert len(found["Δ_R weighted"]) == len(found["remaining"])
+
+
+def test_random_cuts_cross_where_random_orders_do():
+    for bound in "SR":
+        once = expander_runs.crossing_by_chance((60, 20), bound, 0)
+        assert (
+            once
+            == expander_runs.crossing_by_chance((60, 20), bound, 0)
+            != expander_runs.crossing_by_chance((60, 20), bound, 1)
+        )
+        assert once == pytest.approx(random_crossing(60, 20, bound), abs=0.15)
+
+
+def test_a_layer_of_zeros_or_of_few_edges_has_its_bounds():
+    model = expander_runs.network(SMALL, 0)
+    expander_runs.cut(
+        model, {"w_rec": np.zeros((4, 12, 12), bool), "w_in": np.arange(4 * 12 * 8).reshape(4, 12, 8) < 1}
+    )
+    assert expander_runs.bounds(model) == {}  # W_xh: one edge, of degree 2/56; λ2 = 0, so Δ_S is infinite
+    assert expander_runs.crossing(np.zeros((12, 8)), "S") <= 1.0
+    assert expander_runs.crossing(np.zeros((12, 8)), "S", weighted=True) == 1.0
+    assert set(expander_runs.curve(np.zeros((12, 8)))["Δ_R weighted"]) == {None}
 
 
 def test_noise_is_on_the_fraction_asked_and_always_the_same():

@@ -31,6 +31,7 @@ from jali.studies.base import (
 from jali.studies.expander_runs import (
     DRAWS,
     FIELDS,
+    LEAST,
     ExpanderRecipe,
     block,
     bounds,
@@ -146,7 +147,7 @@ class ExpanderStudy(Study):
         columns = ("bound of W_xh", "lost at, paper", "units, trained and cut", "units, random mask")
         caption = (
             "Width at which a network would lose the bound of its input weights where the paper's does. Trained: between the "
-            "widths of the table above, linear in the logarithm of the width. Random mask: the closed form."
+            "widths of the table above, linear in the logarithm of the width. Random mask: the law of large random matrices."
         )
         return [Table(f"{_what(own)}: which width fits the paper", columns, tuple(rows), caption)]
 
@@ -188,37 +189,28 @@ def _cut_to(layer: str, remaining: float) -> Callable[[Record], bool]:
 
 
 def _crossings(records: Sequence[Record]) -> Table:
-    """Every width: both bounds, weighted and not, beside what the size of the matrix alone says."""
+    """Every width: both bounds, weighted and not, beside random cuts of a block of this size."""
     recipe, rows = _recipe(records), []
+    layers = [name for name in (*FIELDS, *(f"{layer} per gate" for layer in FIELDS)) if _measured(records, name)]
     for width in sorted({r.task["width"] for r in records if "width" in r.task}):
-        features = next(r.data["features"] for r in records if r.task.get("width") == width)
-        packed = {"RNN": 1, "LSTM": 4}[recipe.kind]
-        shapes = [(layer, packed, columns) for layer, columns in (("W_xh", features), ("W_hh", width))]
-        if packed > 1:
-            shapes += [(f"{layer} per gate", 1, columns) for layer, _, columns in shapes]
-        for layer, gates, columns in shapes:
+        for layer in layers:
             cells: list[Cell] = [f"{layer}, {width} units"]
             for bound in ("S", "R"):
-                name = f"crossing {layer} {bound}"
-                for metric in (name, f"{name} weighted"):
-                    found = over_seeds(records, metric, _of_width(width))
+                for how in ("", " random", " weighted"):
+                    found = over_seeds(records, f"crossing {layer} {bound}{how}", _of_width(width))
                     cells.append(found.text(1, 100))
-                cells.append(f"{100 * random_crossing(gates * width, columns, bound):.1f}")
             rows.append(tuple(cells))
-    columns_ = (
-        "remaining edges (%)",
-        "Δ_S",
-        "Δ_S weighted",
-        "Δ_S, random mask",
-        "Δ_R",
-        "Δ_R weighted",
-        "Δ_R, random mask",
-    )
+    header = [f"Δ_{bound}{how}" for bound in ("S", "R") for how in ("", ", random cut", " weighted")]
     caption = (
-        "First loss of each bound on the way from the full matrix. Random mask: the closed form for a uniformly random mask of "
-        "this shape. Weighted bounds depend on the scale of the weights; 100 means that the dense layer has none."
+        "First loss of each bound on the way from the full matrix. Random cut: of a block of this shape, mean of "
+        f"{DRAWS}. Weighted bounds depend on the scale of the weights: {100 * LEAST:g} means not lost down to the last density "
+        "asked, 100 that the dense layer has none."
     )
-    return Table(f"{_what(recipe)}: crossings by width", columns_, tuple(rows), caption)
+    return Table(f"{_what(recipe)}: crossings by width", ("remaining edges (%)", *header), tuple(rows), caption)
+
+
+def _measured(records: Sequence[Record], layer: str) -> bool:
+    return any(f"crossing {layer} S" in record.metrics for record in records)
 
 
 def _accuracies(records: Sequence[Record]) -> list[Table]:

@@ -24,6 +24,7 @@ from jali.view import View, read, write
 
 FIELDS = {"W_xh": "w_in", "W_hh": "w_rec"}  # the paper's names
 CURVE = 32  # densities at which the bounds are drawn
+LEAST = 0.01  # the smallest of these densities
 DRAWS = 5  # random cuts of a block
 
 
@@ -158,7 +159,7 @@ def crossing(values: np.ndarray, bound: str, weighted: bool = False) -> float:
         order = np.argsort(-np.abs(values), axis=None, kind="stable").reshape(values.shape)
         return edges_at_loss(order, bound) / values.size
     last = 1.0
-    for remaining in np.geomspace(1, 0.01, 4 * CURVE):
+    for remaining in np.geomspace(1, LEAST, 4 * CURVE):
         delta = expansion(values * strongest(values, remaining), weighted=True).delta(bound)
         if delta is None or delta < 0:
             return float(last)
@@ -173,8 +174,8 @@ def crossing_by_chance(shape: tuple[int, int], bound: str, seed: int) -> float:
 
 
 def curve(values: np.ndarray) -> dict[str, list[float | None]]:
-    """Both bounds, unweighted and weighted, at fractions of the edges from 1 down to 0.01; None where undefined or infinite."""
-    levels = np.geomspace(1, 0.01, CURVE)
+    """Both bounds, unweighted and weighted, at fractions of the edges from 1 down; None where undefined or infinite."""
+    levels = np.geomspace(1, LEAST, CURVE)
     found: dict[str, list[float | None]] = {"remaining": [float(level) for level in levels]}
     for weighted in (False, True):
         for bound in ("S", "R"):
