@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +36,7 @@ def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch)
     monkeypatch.setattr(expander_runs, "DRAWS", 1)
     monkeypatch.setattr(ExpanderMnist, "full", SMALL)
     shown, records = run(ExpanderMnist(), tmp_path)
-    assert len(records) == 2 * (2 + 2 * 2)
+    assert len(records) == 2 * (3 + 2 * 2)
     for record in records:
         assert expander_runs.ExpanderRecipe.of(record.config) == SMALL
         assert record.config["used"]["train"] == 64
@@ -51,6 +52,7 @@ def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch)
         assert record.data["processor seconds"] > 0
     for words in (
         "W_hh per gate, 12 units",
+        "W_hh, 12 units, narrow start",
         "LSTM on digits: where the bounds are lost",
         "LSTM on digits: crossings by width",
         "LSTM on digits: which width fits the paper",
@@ -59,6 +61,13 @@ def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch)
     ):
         assert words in shown
     assert "tasks are already recorded" in run(ExpanderMnist(), tmp_path)[0]
+
+
+def test_networks_start_as_their_slope_says():
+    for slope, gain in ((0.0, 6), (math.sqrt(5), 1)):
+        model = expander_runs.network(SMALL, 0, slope=slope)
+        for weight, fan_in in ((model.rnn.weight_ih_l0, 8), (model.rnn.weight_hh_l0, 12), (model.head.weight, 12)):
+            assert 0.8 < float(weight.detach().abs().max()) / math.sqrt(gain / fan_in) <= 1
 
 
 def test_a_width_lies_between_those_that_were_trained_or_is_not_told():
@@ -73,7 +82,7 @@ def test_an_unfinished_run_shows_what_it_has(tmp_path, monkeypatch):
     study = ExpanderMnist()
     store = RecordStore(tmp_path)
     tasks = study.tasks(Settings())
-    assert [task.key["what"] for task in tasks] == ["dense"] * 2 + ["cut"] * 4
+    assert [task.key["what"] for task in tasks] == ["dense", "dense", "narrow start"] + ["cut"] * 4
     records = [study.run(task, store, lambda *_: None) for task in (*tasks[:2], tasks[-1])]
     titles = [table.title for table in study.summary(records)]
     assert "LSTM on digits: accuracy, both layers cut" in titles

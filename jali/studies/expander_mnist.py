@@ -51,6 +51,7 @@ from jali.studies.expander_runs import (
 
 FULL = ExpanderRecipe("mnist", "RNN")
 QUICK = replace(FULL, epochs=(3, 1), remaining=(0.5, 0.25, 0.12, 0.05), widths=(64,), noise=(0.0, 0.3))
+NARROW = math.sqrt(5)  # the slope that nn.Linear gives to Kaiming He's formula
 WIDEST = 2048  # of the widths that are asked for the paper's crossing
 PAPER = {("W_xh", "S"): 0.5, ("W_xh", "R"): 0.5, ("W_hh", "S"): 0.12, ("W_hh", "R"): 0.12}
 
@@ -68,7 +69,7 @@ class ExpanderStudy(Study):
         recipe = self.quick if settings.quick else self.full
         config = recipe.config()
         found = [(seed, *each) for seed in settings.seeds for each in _keys(recipe, seed)]
-        found.sort(key=lambda each: each[1]["what"] != "dense")  # crossings of all seeds first: they cost least
+        found.sort(key=lambda each: each[1]["what"] == "cut")  # crossings of all seeds first: they cost least
         return [Task(key, f"seed {seed}: {title}", seed, config) for seed, key, title in found]
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
@@ -77,7 +78,7 @@ class ExpanderStudy(Study):
         return replace(record, data={**record.data, "processor seconds": time.process_time() - begin})
 
     def _run(self, recipe: ExpanderRecipe, task: Task, workspace: RecordStore, progress: Progress) -> Record:
-        if task.key["what"] == "dense":
+        if task.key["what"] != "cut":
             return self._dense(recipe, task, workspace, progress)
         model = restored(workspace, recipe, task.seed, "dense")
         layers = tuple(FIELDS) if task.key["layer"] == "both" else (task.key["layer"],)
@@ -87,9 +88,10 @@ class ExpanderStudy(Study):
         return task.record(self.name, {**scores(model, recipe), **bounds(model)})
 
     def _dense(self, recipe: ExpanderRecipe, task: Task, workspace: RecordStore, progress: Progress) -> Record:
-        model = network(recipe, task.seed, task.key["width"])
+        narrow = task.key["what"] == "narrow start"
+        model = network(recipe, task.seed, task.key["width"], NARROW if narrow else 0.0)
         fit(model, recipe, recipe.epochs[0], task.seed, progress)
-        if task.key["width"] == recipe.hidden:
+        if task.key["width"] == recipe.hidden and not narrow:
             save(workspace, model, task.seed, "dense")
         progress("bounds")
         metrics, curves, view = scores(model, recipe), {}, view_of(model)
@@ -158,6 +160,9 @@ class ExpanderStudy(Study):
 def _keys(recipe: ExpanderRecipe, seed: int) -> Iterator[tuple[dict[str, Any], str]]:
     for width in (recipe.hidden, *recipe.widths):
         yield {"what": "dense", "width": width, "seed": seed}, f"train {width} units"
+    if recipe.widths:
+        key = {"what": "narrow start", "width": recipe.hidden, "seed": seed}
+        yield key, f"train {recipe.hidden} units from PyTorch's own weights"
     for layer in recipe.layers:
         for remaining in recipe.remaining:
             key = {"what": "cut", "layer": layer, "remaining": remaining, "seed": seed}
@@ -181,7 +186,7 @@ def _interpolated(widths: Sequence[int], found: Sequence[float], wanted: float) 
 
 
 def _of_width(width: int) -> Callable[[Record], bool]:
-    return lambda record: record.task.get("width") == width
+    return lambda record: record.task["what"] == "dense" and record.task["width"] == width
 
 
 def _cut_to(layer: str, remaining: float) -> Callable[[Record], bool]:
@@ -191,20 +196,21 @@ def _cut_to(layer: str, remaining: float) -> Callable[[Record], bool]:
 def _crossings(records: Sequence[Record]) -> Table:
     """Every width: both bounds, weighted and not, beside random cuts of a block of this size."""
     recipe, rows = _recipe(records), []
+    measures = [f"{bound}{how}" for bound in ("S", "R") for how in ("", " random", " weighted")]
     layers = [name for name in (*FIELDS, *(f"{layer} per gate" for layer in FIELDS)) if _measured(records, name)]
-    for width in sorted({r.task["width"] for r in records if "width" in r.task}):
-        for layer in layers:
-            cells: list[Cell] = [f"{layer}, {width} units"]
-            for bound in ("S", "R"):
-                for how in ("", " random", " weighted"):
-                    found = over_seeds(records, f"crossing {layer} {bound}{how}", _of_width(width))
-                    cells.append(found.text(1, 100))
-            rows.append(tuple(cells))
-    header = [f"Δ_{bound}{how}" for bound in ("S", "R") for how in ("", ", random cut", " weighted")]
+    widths = sorted({r.task["width"] for r in records if "width" in r.task})
+    networks = [(f"{width} units", _of_width(width)) for width in widths]
+    networks.append((f"{recipe.hidden} units, narrow start", lambda record: record.task["what"] == "narrow start"))
+    for title, chosen in networks:
+        for layer in layers if any(map(chosen, records)) else ():
+            found = (over_seeds(records, f"crossing {layer} {measure}", chosen) for measure in measures)
+            rows.append((f"{layer}, {title}", *(each.text(1, 100) for each in found)))
+    header = [f"Δ_{measure}".replace(" random", ", random cut") for measure in measures]
     caption = (
         "First loss of each bound on the way from the full matrix. Random cut: of a block of this shape, mean of "
         f"{DRAWS}. Weighted bounds depend on the scale of the weights: {100 * LEAST:g} means not lost down to the last density "
-        "asked, 100 that the dense layer has none."
+        "asked, 100 that the dense layer has none. Narrow start: before training, weights are uniform within ±1/√fan-in, "
+        "PyTorch's own, and not within ±√(6/fan-in), Kaiming He's."
     )
     return Table(f"{_what(recipe)}: crossings by width", ("remaining edges (%)", *header), tuple(rows), caption)
 
@@ -244,7 +250,7 @@ def _accuracies(records: Sequence[Record]) -> list[Table]:
 
 def _figures(records: Sequence[Record], layer: str) -> list[Figure]:
     recipe = _recipe(records)
-    dense = [r for r in records if r.task.get("width") == recipe.hidden]
+    dense = list(filter(_of_width(recipe.hidden), records))
     figures, accuracy = [], []
     cut_layer = "both" if any(r.task.get("layer") == "both" for r in records) else layer
     for sigma in recipe.noise:

@@ -68,12 +68,12 @@ class ExpanderRecipe:
 class Network(nn.Module):
     """An RNN or LSTM and a linear head on its last step: (B, T, features) → (B, classes)."""
 
-    def __init__(self, kind: str, features: int, hidden: int, classes: int) -> None:
+    def __init__(self, kind: str, features: int, hidden: int, classes: int, slope: float = 0.0) -> None:
         super().__init__()
         self.rnn = {"RNN": nn.RNN, "LSTM": nn.LSTM}[kind](features, hidden, batch_first=True)
         self.head = nn.Linear(hidden, classes)
         for weight in (self.rnn.weight_ih_l0, self.rnn.weight_hh_l0, self.head.weight):
-            nn.init.kaiming_uniform_(weight)  # ±√(6 / fan-in), √6 times as wide as PyTorch's own
+            nn.init.kaiming_uniform_(weight, a=slope)  # ±√(6 / (1 + slope²) / fan-in)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.rnn(x)[0][:, -1])
@@ -85,12 +85,12 @@ def loaded(name: str) -> Dataset:
     return load(name)
 
 
-def network(recipe: ExpanderRecipe, seed: int, hidden: int | None = None) -> Network:
-    """The network before training; ``seed`` draws its weights."""
+def network(recipe: ExpanderRecipe, seed: int, hidden: int | None = None, slope: float = 0.0) -> Network:
+    """The network before training; ``seed`` draws its weights, ``slope`` is that of Kaiming He's formula."""
     data = loaded(recipe.data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(recipe.kind, data.features, hidden or recipe.hidden, data.classes)
+        return Network(recipe.kind, data.features, hidden or recipe.hidden, data.classes, slope)
 
 
 def fit(model: Network, recipe: ExpanderRecipe, epochs: int, seed: int, progress: Progress | None = None) -> None:
