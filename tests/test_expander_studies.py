@@ -96,6 +96,19 @@ def test_the_controls_study_tells_ranks_of_every_family(tmp_path, monkeypatch):
     monkeypatch.setattr(expander_controls, "FULL", replace(SMALL, kind="RNN", remaining=(0.3,)))
     shown, records = run(ExpanderControls(), tmp_path)
     assert len(records) == 2 * (1 + 3 * len(STRENGTHS))
+    (table,) = (table for table in ExpanderControls().summary(records) if table.title == "Corrected minus broken")
+    (row,) = (row for row in table.rows if row[:2] == ("random, 30 %", "+0.1"))
+    pairs = [
+        [
+            r.metrics["Δ_R"].value
+            for r in records
+            if (r.task["what"], r.seed, r.task.get("strength")) == ("random", seed, s)
+        ]
+        for seed in (0, 1)
+        for s in (0.1, -0.3)
+    ]
+    (a,), (b,), (c,), (d,) = pairs
+    assert row[5].startswith(f"{(a - b + c - d) / 2:.3f} ± ")
     for words in ("Expansion and accuracy at fixed density", "magnitude", "initial", "all three", "ρ(α2)"):
         assert words in shown
     by_strength = [
