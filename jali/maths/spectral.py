@@ -199,8 +199,8 @@ def random_crossing(rows: int, columns: int, bound: str = "S") -> float:
     With density p, λ2 → √(p(1−p)) (√m + √n), the edge of the Marchenko–Pastur law, and λ1 → √((pm + 1 − p)(pn + 1 − p)), a
     rank-one matrix and noise (F. Benaych-Georges, R. Nadakuditi 2012); d_avg = 2pmn/(m+n). The bound "R" holds from the larger
     root of ``C p² − (C − 8mn/(m+n)) p − 4 = 0`` on, C = (√m + √n)², which is 1/√n for a square block of n, and 1 if it is
-    larger. For "S" λ1 − 1 is as large as λ2²/4 but for terms of the order p, so that noise of this order counts: the largest
-    root in (0, 1) of ``(1 + p(m−1))(1 + p(n−1)) = (1 + C p(1−p)/4)²``, which is 1/n for a square block; 0 where there is none.
+    larger. For "S" the noise counts: of a square block λ1 − 1 exceeds λ2²/4 by a fraction p only. It holds from the largest
+    root in (0, 1) of ``(1 + p(m−1))(1 + p(n−1)) = (1 + C p(1−p)/4)²`` on, which is 1/n for a square block; 0 where there is none.
     Both laws want mean degrees well above 1: masks of square blocks lose Δ_S between 1/n and 1/√n, where it is all but zero.
     """
     if bound not in ("R", "S"):

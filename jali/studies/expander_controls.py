@@ -191,8 +191,8 @@ def _differences(records: Sequence[Record]) -> Table:
     accuracies = (f"accuracy, σ = {sigma:g} (points)" for sigma in recipe.noise)
     columns = ("masks from, edges", "strength", *accuracies, *MEASURES)
     caption = (
-        f"Corrected masks minus broken ones (strength {BROKEN:g}) of the same seed, density and origin: mean ± 95 % interval over "
-        "the seeds. An interval that holds 0 shows no difference."
+        f"Corrected masks minus broken ones (strength {BROKEN:g}) of the same seed, density and origin: mean ± 95 % interval "
+        "over the seeds. An interval that holds 0 shows no difference."
     )
     return Table("Corrected minus broken", columns, tuple(rows), caption)
 
