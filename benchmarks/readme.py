@@ -43,6 +43,7 @@ STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it
     BLOCKS_PAGE: (),
     ROOT / "docs" / "reproduction.md": ("lattice-table1", "lattice-table2"),
     DYNAMICS: (),
+    ROOT / "docs" / "expanders.md": ("expander-mnist", "expander-speech", "expander-controls"),
 }
 
 

@@ -129,7 +129,7 @@ class ExpanderStudy(Study):
         caption = (
             f"Remaining edges at which the bound of the mask of {an(own.kind)} of {own.hidden} units first falls below zero "
             "(Table 2), cut by magnitude at once after training; packed block of all gates. "
-            f"The {len(records)} tasks of this study took {minutes:.0f} minutes of one processor core."
+            f"The {len(records)} tasks of this study took {minutes:.1f} minutes of one processor core."
         )
         return comparison_table(f"{_what(own)}: where the bounds are lost", lines, unit="%", scale=100, caption=caption)
 
@@ -209,9 +209,13 @@ def _crossings(records: Sequence[Record]) -> Table:
     caption = (
         "First loss of each bound on the way from the full matrix. Random cut: of a block of this shape, mean of "
         f"{DRAWS}. Weighted bounds depend on the scale of the weights: {100 * LEAST:g} means not lost down to the last density "
-        "asked, 100 that the dense layer has none. Narrow start: before training, weights are uniform within ±1/√fan-in, "
-        "PyTorch's own, and not within ±√(6/fan-in), Kaiming He's."
+        "asked, 100 that the dense layer has none."
     )
+    if recipe.widths:
+        caption += (
+            " Narrow start: before training, weights are uniform within ±1/√fan-in, PyTorch's own, and not within ±√(6/fan-in), "
+            "Kaiming He's."
+        )
     return Table(f"{_what(recipe)}: crossings by width", ("remaining edges (%)", *header), tuple(rows), caption)
 
 
