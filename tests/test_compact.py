@@ -432,7 +432,7 @@ def test_what_is_no_plan_or_no_model_is_named(operation):
     plan = random_plan(layer, (0.5,))
     with pytest.raises(PlanError, match=r"the plan is a str; make one with jali\.plan"):
         operation(layer, plan.to_json())
-    with pytest.raises(ModelError, match=r"the model is a OrderedDict; give the torch\.nn\.Module"):
+    with pytest.raises(ModelError, match=r"the model is an OrderedDict; give the torch\.nn\.Module"):
         operation(layer.state_dict(), plan)
 
 
