@@ -74,7 +74,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Event:
-    """``node`` removed the edge ``source`` → ``target`` in update ``update`` (counted over all inputs, from 0), as its
+    """``node`` removed the edge ``source`` → ``target`` in update ``update`` (counted from 0 over all that the network was trained on), as its
     Laplacian had an eigenvalue of imaginary part ``imaginary``."""
 
     update: int
@@ -276,8 +276,6 @@ class AsynchronousNetwork:
     def _over_runs(self, runs: Sequence[Any], x: Floats, y: Floats, setting: Any, trace: bool) -> list[Any]:
         from jali.models.asynchronous_steps import run_inputs
 
-        for run in runs:
-            run.clock[0] = 0 if trace else run.clock[0]
         logs = [self._log(x.shape[1], x.shape[1] * setting.updates if trace else 0, run) for run in runs]
         if trace and sum(log.real.nbytes for log in logs) > 2**30:
             raise DataError("a trace of more than 2 GiB; trace fewer inputs, runs or nodes")

@@ -6,6 +6,7 @@ from the same seeds: the same first weights, inputs and orders of the nodes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -78,9 +79,11 @@ class ArgnnGates(Study):
         ]
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
+        begin = time.process_time()
         network = new_network(GATES[task.key["gate"]], task.key["hidden"], task.config["seeds"])
         training, errors = trained(network, GATES[task.key["gate"]], MODES[task.key["mode"]], task.config)
         metrics, runs = recorded(training, errors)
+        metrics["processor time"] = Metric(time.process_time() - begin, len(training.events), "s")
         return task.record(self.name, metrics, data={"runs": runs})
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
