@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from jali.errors import DataError, DynamicsError, ModelError
 from jali.maths.local_laplacian import DEGREES, NODE_RULES, decide
-from jali.models.asynchronous import AsynchronousNetwork, Channel, SpectralRule
+from jali.models.asynchronous import AsynchronousNetwork
 from jali.models.asynchronous_steps import shuffle
+from jali.models.asynchronous_values import Channel, SpectralRule
 from jali.models.truth_tables import GATES, TruthTable, parity
 
 XOR = GATES["XOR"]

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from jali.models.asynchronous import AsynchronousNetwork, Channel, SpectralRule, Training
+from jali.models.asynchronous import AsynchronousNetwork
+from jali.models.asynchronous_values import Channel, SpectralRule, Training
 from jali.models.truth_tables import GATES, TruthTable
 from jali.report.tables import Cell
 from jali.studies.base import (

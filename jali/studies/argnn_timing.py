@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jali.models.asynchronous import Channel
+from jali.models.asynchronous_values import Channel
 from jali.models.truth_tables import GATES
 from jali.studies.argnn_gates import MODES, new_network, recorded, trained
 from jali.studies.base import (
