@@ -7,7 +7,6 @@ whole, for the figures and the stepper: of those that removed most the first.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -50,7 +49,7 @@ class ArgnnEigen(Study):
             "removed": Metric(float(np.mean([len(run["removed"]) for run in runs])), len(runs)),
             "difference from LAPACK": Metric(max(run["difference"] for run in runs), compared),
         }
-        per_run = [{"seed": run["seed"], "removed": run["removed"]} for run in runs]
+        per_run = [{name: run[name] for name in ("seed", "removed", "others")} for run in runs]
         return task.record(self.name, metrics, data={"runs": per_run, "shown": shown["seed"], **shown["kept"]})
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
@@ -88,6 +87,7 @@ def _run(seed: int, config: dict[str, Any], rule: SpectralRule) -> dict[str, Any
     return {
         "seed": seed,
         "removed": [_name(e) for e in events],
+        "others": sum(event.node != event.target for event in events),
         "difference": worst,
         "compared": compared,
         "kept": kept,
@@ -114,7 +114,7 @@ def _frame(
             own[node] = [[_short(value.real), _short(value.imag)] for value in spectra[0, -1, node]]
     gone = [event for event in events if event.update == at - 1]
     return {
-        "label": f"after {at} updates" if at else "before training",
+        "label": f"update {at}" if at else "before training",
         "note": "; ".join(f"{_label(e.node)} removed {_name(e)} (imaginary part {e.imaginary:.3g})" for e in gone),
         "removed": [[e.node, _name(e)] for e in gone],
         "weights": [_short(weights[target, source]) if alive[target, source] else None for source, target in edges],
@@ -139,12 +139,17 @@ def _difference(network: AsynchronousNetwork, degree: Degree) -> tuple[float, in
 
 
 def _nodes(network: AsynchronousNetwork) -> list[dict[str, Any]]:
-    """On a circle, inputs to the left and the last output to the right, as in the paper's Figure 1."""
-    angles = math.pi * (0.85 - 2 * np.arange(network.nodes) / network.nodes)
-    return [
-        {"label": _label(node), "x": _short(math.cos(a)), "y": _short(math.sin(a))}
-        for node, a in enumerate(angles.tolist())
-    ]
+    """Three columns from left to right: inputs, hidden nodes, outputs."""
+    columns = (network.inputs, network.hidden, network.outputs)
+    places = []
+    for column, count in enumerate(columns):
+        for k in range(count):
+            # Hidden nodes stand aside by turns: no two of them and a third one on a line.
+            aside = (0.2 if k % 2 else -0.2) if column == 1 else 0.0
+            places.append(
+                (column - 1 + aside, 1.0 - 2.0 * (k + 0.5) / count if column != 1 else 1 - 2 * k / max(count - 1, 1))
+            )
+    return [{"label": _label(node), "x": x, "y": y} for node, (x, y) in enumerate(places)]
 
 
 def _label(node: int) -> str:
@@ -168,14 +173,17 @@ def _what_went(records: Sequence[Record]) -> Table:
         counts = Counter(", ".join(run["removed"]) or "none" for run in record.data["runs"])
         runs = len(record.data["runs"])
         often = "; ".join(f"{edges}: {count}" for edges, count in counts.most_common(3))
-        rows.append((record.task["mode"], runs, f"{counts[PAPER]} of {runs}", often))
+        others = (
+            f"{sum(r['others'] for r in record.data['runs'])} of {sum(len(r['removed']) for r in record.data['runs'])}"
+        )
+        rows.append((record.task["mode"], runs, f"{counts[PAPER]} of {runs}", often, others))
     caption = (
-        f"XOR, two hidden nodes n2 and n3, output n4. The paper's example removed {PAPER}, in this order. By the code's "
-        "node rule, positions in LAPACK's output, these are the only two edges that can ever go."
+        f"XOR, two hidden nodes n2 and n3, output n4. The paper's example removed {PAPER}, in this order. By the code's node "
+        "rule, positions in LAPACK's output, these two are the only edges that can ever go. The paper: a node prunes its own "
+        "inputs only; by position a node can remove another node's input."
     )
-    return Table(
-        "Which edges went, in which order", ("", "runs", "as in the paper", "most frequent"), tuple(rows), caption
-    )
+    columns = ("", "runs", "as in the paper", "most frequent", "not by the node whose input it was")
+    return Table("Which edges went, in which order", columns, tuple(rows), caption)
 
 
 def _agreement(records: Sequence[Record]) -> Table:
