@@ -66,7 +66,9 @@ def draw_network(canvas: Canvas, payload: dict[str, Any], colours: Theme) -> Non
     for axes, frame in zip(canvas.subplots(1, 2), (first, last), strict=True):
         axes.set_axis_off()
         axes.set_aspect("equal")
-        axes.set_title(frame["label"].replace("$", r"\$"), fontsize=10)
+        axes.text(
+            0.5, 1, frame["label"].replace("$", r"\$"), transform=axes.transAxes, ha="center", va="top", fontsize=10
+        )
         for (source, target), before, weight in zip(found["edges"], first["weights"], frame["weights"], strict=True):
             if before is not None:
                 _arrow(axes, found["nodes"][source], found["nodes"][target], weight, largest, colours)

@@ -20,7 +20,7 @@ from jali.models.asynchronous import AsynchronousNetwork
 from jali.models.asynchronous_values import Floats, SpectralRule
 from jali.models.truth_tables import TruthTable, parity
 from jali.report.tables import Cell
-from jali.studies.argnn_gates import new_network
+from jali.studies.argnn_gates import lost_by, thinned
 from jali.studies.base import Figure, Metric, Progress, Record, RecordStore, Settings, Study, Table, Task, mean_interval
 
 DIGITS = "digits"
@@ -115,23 +115,9 @@ def _examples(name: str) -> Examples:
 def _networks(task: Task, examples: Examples, workspace: RecordStore) -> Iterator[tuple[int, AsynchronousNetwork]]:
     """One network per seed; those of the control lack as many edges as the pruned one of the same seed lost."""
     seeds, hidden = task.config["seeds"], task.key["hidden"]
-    lost: list[float] = [0.0] * len(seeds)
-    if task.key["mode"] == RANDOM:
-        wanted = {**task.key, "mode": CONTROLLED}
-        lost = next(
-            r.data["runs"]["removed"] for r in workspace.records() if (r.task, r.config) == (wanted, task.config)
-        )
+    lost = lost_by(CONTROLLED, task, workspace) if task.key["mode"] == RANDOM else [0.0] * len(seeds)
     for seed, count in zip(seeds, lost, strict=True):
-        network = new_network(examples.train, hidden, [seed])
-        if count:
-            edges = network.adjacency[0]
-            places = np.argwhere(
-                edges & (np.arange(network.nodes) >= network.inputs)
-            )  # no rule can take an edge from an input
-            gone = places[np.random.default_rng([seed, 4]).choice(len(places), int(count), replace=False)]
-            edges[gone[:, 0], gone[:, 1]] = False
-            network = AsynchronousNetwork(network.inputs, hidden, network.outputs, seeds=[seed], adjacency=edges)
-        yield seed, network
+        yield seed, thinned(examples.train, hidden, seed, count)
 
 
 def _run(network: AsynchronousNetwork, seed: int, examples: Examples, task: Task) -> dict[str, float]:

@@ -61,7 +61,7 @@ class ArgnnTiming(Study):
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
         network = new_network(GATES["XOR"], task.config["hidden"], task.config["seeds"], CHANNELS[task.key["messages"]])
         training, errors = trained(network, GATES["XOR"], MODES[task.key["mode"]], task.config)
-        metrics, runs = recorded(training, errors)
+        metrics, runs = recorded([(training, errors)])
         share = 1 - training.edges / np.array(runs["edges"])[:, None]
         first = [events[0].update / task.config["updates"] if events else None for events in training.events]
         happened = [value for value in first if value is not None]
