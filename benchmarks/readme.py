@@ -43,6 +43,7 @@ STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it
     BLOCKS_PAGE: (),
     ROOT / "docs" / "reproduction.md": ("lattice-table1", "lattice-table2"),
     DYNAMICS: (),
+    ROOT / "docs" / "argnn.md": ("argnn-gates", "argnn-eigen", "argnn-timing", "argnn-growth", "argnn-lstm"),
 }
 
 
