@@ -122,6 +122,8 @@ def draw_traces(canvas: Canvas, payload: dict[str, Any], colours: Theme) -> None
             axes.annotate(printable(mark["label"]).replace("$", r"\$"), (float(mark["x"]), 1), (3, -9), fontsize=8,
                           xycoords=("data", "axes fraction"), textcoords="offset points")  # fmt: skip
         axes.set_ylabel(printable(panel["y_label"]).replace("$", r"\$"), fontsize=9)
+        if payload.get("log_x"):
+            axes.set_xscale("log")
         if i // columns == rows - 1:
             axes.set_xlabel(printable(payload["x_label"]).replace("$", r"\$"))
     entries: dict[str, Any] = {}

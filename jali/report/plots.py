@@ -12,7 +12,7 @@ lines          x_label, y_label, series: [{label, x, y, low?, high?}], log_x?, l
 bars           y_label, labels, values, errors?, baseline?, baseline_label?
 network        nodes: [{label, x, y}], edges: [[from, to]], frames: [{label, note, weights: [per edge, None where it is
                gone], values: [per node, 0..1], eigenvalues: [per node: [[real, imaginary]]]}]
-traces         x_label, columns, panels: [{y_label, series: [{label, x, y, colour}], marks: [{x, label}]}]
+traces         x_label, columns, panels: [{y_label, series: [{label, x, y, colour}], marks: [{x, label}]}], log_x?
 =============  =======================================================================================================
 
 A None in ``y`` leaves a gap. Colours: Okabe and Ito's palette, which stays apart under every colour blindness; series

@@ -23,6 +23,7 @@ from jali.studies.base import Figure, Metric, Progress, Record, RecordStore, Set
 
 PAPER = "3→2, 4→3"  # what the paper's example removed, in this order
 POINTS = 90  # updates at which a run is looked at, beside those of the removals
+EARLY = 0.01  # part of a run: where edges go before, updates are drawn on a logarithmic axis
 DIGITS = 4  # of the numbers kept for figures
 TABLE = GATES["XOR"]
 PRUNING = {mode: rule for mode, rule in MODES.items() if rule is not None}
@@ -231,7 +232,8 @@ def _components(record: Record) -> Figure:
                 for i in range(len(frames[-1]["eigenvalues"]))
             ]
             panels.append({"y_label": f"at n{node}, {name}", "series": series, "marks": gone})
-    payload = {"x_label": "updates", "columns": 2, "panels": panels}
+    early = any(mark["x"] < EARLY * at[-1] for panel in panels for mark in panel["marks"])
+    payload = {"x_label": "updates", "columns": 2, "panels": panels, "log_x": early}
     caption = (
         f"The paper's Figure 2, seed {record.data['shown']}. Colours: the position of an eigenvalue in LAPACK's output, which "
         "the published code takes for a node. Dashed: this node removed an edge."

@@ -44,6 +44,7 @@ CHOICES: dict[str, tuple[str, dict[str, str]]] = {  # name → criterion and its
     "taylor": ("taylor", {}),
     "random": ("random", {}),
 }
+SHOWN = tuple(name for name in CHOICES if not name.startswith("laplacian, D,") or name.endswith("imaginary"))
 LAPLACIANS = tuple(name for name, (criterion, _) in CHOICES.items() if criterion == "laplacian")
 
 
@@ -215,7 +216,7 @@ def _paired(records: Sequence[Record]) -> Table:
 
 def _figure(records: Sequence[Record], data: str) -> Figure:
     sparsities, series = [s for name, s in _cells(records) if name == data], []
-    for what in CHOICES:
+    for what in SHOWN:
         points = [over_seeds(records, "cut test", _of(data, what, s)) for s in sparsities]
         y = [100 * p.mean if p.mean == p.mean else None for p in points]
         series.append({"label": what, "x": [100 * s for s in sparsities], "y": y})
