@@ -202,9 +202,29 @@ def test_lstms_are_pruned_by_every_choice_and_validation_chooses_the_variant(tmp
     best = best_laplacian(found.records, "digits", 0.75, "cut")
     assert best in LAPLACIANS
     assert scores[best]["cut validation"].value == max(scores[name]["cut validation"].value for name in LAPLACIANS)
+    assert len({scores[name]["cut validation"].value for name in CHOICES}) > len(CHOICES) / 2, "choices differ"
     _, paired = ArgnnLstm().summary(found.records)
     ours, random = scores[best]["cut test"].value, scores["random"]["cut test"].value
     assert paired.rows[0][:3] == ("digits, 75 %, cut", best, f"{100 * (ours - random):.1f}")
+
+
+def test_gate_by_gate_every_gate_loses_the_same_share_and_its_smallest_weights() -> None:
+    import torch
+
+    from jali.data import load
+    from jali.studies.argnn_lstm import PER_GATE, QUICK, _pruned
+    from jali.studies.base import Task
+    from jali.studies.training import SequenceClassifier
+
+    torch.manual_seed(0)
+    model = SequenceClassifier(8, 64, 10)
+    pruned = _pruned(model, load("digits"), QUICK, Task({"what": PER_GATE, "sparsity": 0.75}, ""))
+    before, after = (each.get_parameter("rnn.weight_hh_l0").detach() for each in (model, pruned))
+    assert before.all()
+    for whole, left in zip(before.chunk(4), after.chunk(4), strict=True):
+        assert (left != 0).sum() == 64 * 16
+        assert whole[left == 0].abs().max() < whole[left != 0].abs().min()
+        assert (left[left != 0] == whole[left != 0]).all()
 
 
 def test_a_study_of_unknown_parity_is_refused() -> None:

@@ -7,10 +7,13 @@ eigenvalues; which of them stands for all in the paired table, the validation sp
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
+
+from torch import nn
 
 from jali.data import Dataset, load
 from jali.planning import plan
@@ -33,6 +36,7 @@ from jali.studies.iso_accuracy import train_masked
 from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier
 from jali.surgery.mask import mask
 
+PER_GATE = "magnitude, gate by gate"  # a control: as many weights of each gate, as gates differ in size
 CHOICES: dict[str, tuple[str, dict[str, str]]] = {  # name → criterion and its options
     "laplacian, D_W, imaginary": ("laplacian", {"degree": "weighted", "part": "imaginary"}),
     "laplacian, D_W, real": ("laplacian", {"degree": "weighted", "part": "real"}),
@@ -41,10 +45,11 @@ CHOICES: dict[str, tuple[str, dict[str, str]]] = {  # name → criterion and its
     "laplacian, D, real": ("laplacian", {"degree": "directed", "part": "real"}),
     "laplacian, D, both": ("laplacian", {"degree": "directed", "part": "both"}),
     "magnitude": ("magnitude", {}),
+    PER_GATE: ("magnitude", {}),
     "taylor": ("taylor", {}),
     "random": ("random", {}),
 }
-SHOWN = tuple(name for name in CHOICES if not name.startswith("laplacian, D,") or name.endswith("imaginary"))
+SHOWN = tuple(name for name in CHOICES if not name.startswith("laplacian, D,"))
 LAPLACIANS = tuple(name for name, (criterion, _) in CHOICES.items() if criterion == "laplacian")
 
 
@@ -106,13 +111,7 @@ class ArgnnLstm(Study):
             return task.record(self.name, _scores("cut", model, data))
         model = SequenceClassifier(data.features, recipe.hidden, data.classes)
         model.load_state_dict(workspace.read_tensors(file))
-        criterion, options = CHOICES[task.key["what"]]
-        x, y = (part[: recipe.calibration].split(250) for part in data.train)
-        decided = plan(
-            model.eval(), criterion, task.key["sparsity"], list(zip(x, y, strict=True)), granularity="weight",
-            weights="recurrent", options=options, seed=task.seed,
-        )  # fmt: skip
-        pruned = mask(model, decided)
+        pruned = _pruned(model.eval(), data, recipe, task)
         metrics = _scores("cut", pruned, data)
         if recipe.tuning is not None:
             train_masked(pruned, data, recipe.tuning, task.seed, progress)
@@ -124,6 +123,23 @@ class ArgnnLstm(Study):
 
     def figures(self, records: Sequence[Record]) -> list[Figure]:
         return [_figure(records, data) for data in dict.fromkeys(record.task["data"] for record in records)]
+
+
+def _pruned(model: nn.Module, data: Dataset, recipe: LstmRecipe, task: Task) -> nn.Module:
+    """A copy without this share of its recurrent weights."""
+    if task.key["what"] == PER_GATE:
+        pruned = copy.deepcopy(model)
+        weight = pruned.get_parameter("rnn.weight_hh_l0").detach()  # (4 H, H)
+        for gate in weight.chunk(4):
+            gate[gate.abs() <= gate.abs().flatten().kthvalue(round(task.key["sparsity"] * gate.numel())).values] = 0.0
+        return pruned
+    criterion, options = CHOICES[task.key["what"]]
+    x, y = (part[: recipe.calibration].split(250) for part in data.train)
+    decided = plan(
+        model, criterion, task.key["sparsity"], list(zip(x, y, strict=True)), granularity="weight", weights="recurrent",
+        options=options, seed=task.seed,
+    )  # fmt: skip
+    return mask(model, decided)
 
 
 @lru_cache(maxsize=2)
@@ -203,14 +219,14 @@ def _paired(records: Sequence[Record]) -> Table:
         for stage in ("cut", "tuned"):
             best = best_laplacian(records, data, sparsity, stage)
             if best is not None:
-                others = ("random", "magnitude", "taylor")
+                others = ("random", "magnitude", PER_GATE, "taylor")
                 cells = [_minus(records, f"{stage} test", data, sparsity, best, other).text(1, 100) for other in others]
                 rows.append((f"{data}, {percent(sparsity)}, {stage}", best, *cells))
     caption = (
         "Points of test accuracy, paired by seed, mean ± 95 % interval; the variant was chosen on the validation split, for "
         "every row anew."
     )
-    columns = ("", "best variant", "minus random", "minus magnitude", "minus taylor")
+    columns = ("", "best variant", "minus random", "minus magnitude", "minus magnitude, gate by gate", "minus taylor")
     return Table("Is it worth it on an LSTM?", columns, tuple(rows), caption)
 
 
