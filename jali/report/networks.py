@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from jali.report.plots import Theme
 
+LONGEST = 40  # characters of a label
 WIDEST = 4.0  # points, of the edge of the largest weight
 
 
@@ -55,6 +56,12 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _text(value: object) -> str:
+    """A label without mathematics between dollars, short enough to leave room for the drawing, and never hidden."""
+    clean = printable(value)[:LONGEST].replace("$", r"\$")
+    return f" {clean}" if clean.startswith("_") else clean
+
+
 def draw_network(canvas: Canvas, payload: dict[str, Any], colours: Theme) -> None:
     """The first and the last frame side by side; edges that are gone in the last one are dashed there."""
     from matplotlib.lines import Line2D
@@ -66,15 +73,13 @@ def draw_network(canvas: Canvas, payload: dict[str, Any], colours: Theme) -> Non
     for axes, frame in zip(canvas.subplots(1, 2), (first, last), strict=True):
         axes.set_axis_off()
         axes.set_aspect("equal")
-        axes.text(
-            0.5, 1, frame["label"].replace("$", r"\$"), transform=axes.transAxes, ha="center", va="top", fontsize=10
-        )
+        axes.text(0.5, 1, _text(frame["label"]), transform=axes.transAxes, ha="center", va="top", fontsize=10)
         for (source, target), before, weight in zip(found["edges"], first["weights"], frame["weights"], strict=True):
             if before is not None:
                 _arrow(axes, found["nodes"][source], found["nodes"][target], weight, largest, colours)
         for node in found["nodes"]:
             axes.scatter(node["x"], node["y"], s=330, c=colours.paper, edgecolors=colours.ink, linewidths=1.2, zorder=2)
-            axes.text(node["x"], node["y"], node["label"].replace("$", r"\$"), ha="center", va="center", fontsize=9)
+            axes.text(node["x"], node["y"], _text(node["label"]), ha="center", va="center", fontsize=9)
         axes.margins(0.18)
     marks = (
         (colours.series[0], "-", "positive"),
@@ -115,17 +120,17 @@ def draw_traces(canvas: Canvas, payload: dict[str, Any], colours: Theme) -> None
                 y,
                 color=colours.series[int(series["colour"]) % 7],
                 lw=1.3,
-                label=printable(series["label"]),
+                label=_text(series["label"]),
             )
         for mark in panel["marks"]:
             axes.axvline(float(mark["x"]), color=colours.ink, lw=0.9, ls="--")
-            axes.annotate(printable(mark["label"]).replace("$", r"\$"), (float(mark["x"]), 1), (3, -9), fontsize=8,
+            axes.annotate(_text(mark["label"]), (float(mark["x"]), 1), (3, -9), fontsize=8,
                           xycoords=("data", "axes fraction"), textcoords="offset points")  # fmt: skip
-        axes.set_ylabel(printable(panel["y_label"]).replace("$", r"\$"), fontsize=9)
+        axes.set_ylabel(_text(panel["y_label"]), fontsize=9)
         if payload.get("log_x"):
             axes.set_xscale("log")
         if i // columns == rows - 1:
-            axes.set_xlabel(printable(payload["x_label"]).replace("$", r"\$"))
+            axes.set_xlabel(_text(payload["x_label"]))
     entries: dict[str, Any] = {}
     for axes in grid.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
