@@ -215,7 +215,7 @@ def _graph(record: Record) -> Figure:
 def _components(record: Record) -> Figure:
     at, frames = record.data["at"], record.data["frames"]
     acting = [i for i, own in enumerate(frames[-1]["eigenvalues"]) if own]
-    panels = []
+    panels: list[dict[str, Any]] = []
     for node in acting:
         shown = [
             (x, frame["eigenvalues"][node]) for x, frame in zip(at, frames, strict=True) if frame["eigenvalues"][node]
