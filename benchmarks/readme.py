@@ -44,6 +44,7 @@ STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it
     ROOT / "docs" / "reproduction.md": ("lattice-table1", "lattice-table2"),
     DYNAMICS: (),
     ROOT / "docs" / "expanders.md": ("expander-mnist", "expander-speech", "expander-controls"),
+    ROOT / "docs" / "argnn.md": ("argnn-gates", "argnn-eigen", "argnn-timing", "argnn-growth", "argnn-lstm"),
 }
 
 

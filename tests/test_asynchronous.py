@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from jali.errors import DataError, DynamicsError, ModelError
 from jali.maths.local_laplacian import DEGREES, NODE_RULES, decide
-from jali.models.asynchronous import AsynchronousNetwork, Channel, SpectralRule
+from jali.models.asynchronous import AsynchronousNetwork
 from jali.models.asynchronous_steps import shuffle
+from jali.models.asynchronous_values import Channel, SpectralRule
 from jali.models.truth_tables import GATES, TruthTable, parity
 
 XOR = GATES["XOR"]
@@ -27,7 +28,7 @@ def by_the_paper(network, x, y, updates, rule):
     for row, wanted in zip(x, y, strict=True):
         v[: network.inputs] = row
         for _ in range(updates):
-            shuffle(order, random)
+            shuffle(order, network.inputs, random)
             for node in order:
                 v[node] = 1 / (1 + np.exp(-(v * a[:, node]) @ w[:, node]))
                 if node >= first:
@@ -142,6 +143,20 @@ def test_a_network_learns_a_gate_and_a_trace_has_the_eigenvalues_of_its_laplacia
     np.testing.assert_allclose(
         traced[:, :, 2:].sum(axis=-1), 8
     )  # either node has four edges, and as many end at the others
+
+
+def test_a_trace_changes_nothing_and_goes_on_where_training_stopped():
+    """Messages under way are due at a time that the network counts: a trace must not turn its clock back."""
+    x, y = XOR.draw(20, 0)
+    for channel in (None, Channel(3, 0.2, True)):
+        whole, parts = (AsynchronousNetwork(2, 2, 1, seeds=[1, 2], channel=channel) for _ in range(2))
+        expected = whole.train(x, y, rule=SpectralRule())
+        found = [parts.train(x[at], y[at], rule=SpectralRule(), trace=True) for at in (slice(0, 7), slice(7, 20))]
+        assert whole.weights.tobytes() == parts.weights.tobytes()
+        for run in range(2):
+            assert expected.events[run] == found[0].events[run] + found[1].events[run]
+        assert found[1].eigenvalues is not None
+        assert not np.isnan(found[1].eigenvalues[:, :, 2:]).any()
 
 
 # --- messages --------------------------------------------------------------------------------------------------------

@@ -69,6 +69,32 @@ PAYLOADS = {
         "errors": [0.1, None],
         "baseline": 2.0,
     },
+    "network": {
+        "nodes": [{"label": f"n{i}", "x": i, "y": i % 2} for i in range(3)],
+        "edges": [[0, 1], [1, 2], [2, 1]],
+        "frames": [
+            {
+                "label": f"update {k}",
+                "note": "n1 removed 2→1" if k else "",
+                "weights": [0.5, -1.0, None if k else 0.2],
+                "values": [0.0, 0.5, 1.0],
+                "eigenvalues": [[], [[1.0, 0.5], [1.0, -0.5]], [[2.0, 0.0]]],
+            }
+            for k in range(2)
+        ],
+    },
+    "traces": {
+        "x_label": "updates",
+        "columns": 2,
+        "panels": [
+            {
+                "y_label": f"at n{i}",
+                "series": [{"label": "n0", "x": [0, 1], "y": [0.0, None], "colour": i}],
+                "marks": [{"x": 1, "label": "2→1"}],
+            }
+            for i in range(3)
+        ],
+    },
 }
 
 
@@ -196,6 +222,31 @@ def test_lengths_that_differ_and_unknown_kinds_are_errors() -> None:
         draw(Figure("pie", "p", {}))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": [0.5]}, "1 weights, 3 values and 3 spectra for 3 edges and 3 nodes"),
+        ({"values": [0.0, 0.5, math.nan]}, "nan is no finite number"),
+        ({"eigenvalues": [[], [[1.0]], []]}, "not enough values to unpack"),
+        ({"label": None, "weights": None}, "NoneType"),
+    ],
+)
+def test_frames_of_a_network_that_do_not_fit_are_errors(change: dict, message: str) -> None:
+    frames = copy.deepcopy(PAYLOADS["network"]["frames"])
+    frames[1].update(change)
+    with pytest.raises(FileError, match=f"does not fit kind 'network'.*{message}"):
+        draw(figure("network", frames=frames))
+    with pytest.raises(FileError, match="an edge ends at none of the 3 nodes"):
+        draw(figure("network", edges=[[0, 1], [1, 2], [2, 3]]))
+
+
+def test_a_removed_edge_is_drawn_otherwise_than_one_that_stays() -> None:
+    frames = copy.deepcopy(PAYLOADS["network"]["frames"])
+    stays = copy.deepcopy(frames)
+    stays[1]["weights"] = frames[0]["weights"]
+    assert draw(figure("network", frames=frames)) != draw(figure("network", frames=stays))
+
+
 def test_the_part_of_the_filtration_that_counts_is_shaded() -> None:
     def shaded(**counted: object) -> int:
         picture = pixels(draw(figure("persistence", counted=counted or None)))
@@ -306,6 +357,28 @@ def test_nothing_is_loaded_from_a_network(evil: Page) -> None:
     assert len(sources) == 6
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert all("href" not in attributes for _, attributes in evil.elements)
+
+
+def test_a_network_has_a_stepper_whose_data_cannot_become_markup(tmp_path: Path) -> None:
+    payload = copy.deepcopy(PAYLOADS["network"])
+    payload["nodes"][0]["label"] = payload["frames"][1]["note"] = payload["frames"][0]["label"] = EVIL
+    payload["more"] = "left out"
+    out = write_report([record()], tmp_path / "r.html", title="t", figures=[Figure("network", "n", payload)])
+    page, text = Page(out), out.read_text()
+    scripts = [attributes for tag, attributes in page.elements if tag == "script"]
+    assert scripts == [{"type": "application/json"}, {}], "the data, and the stepper once"
+    assert {tag for tag, _ in page.elements}.isdisjoint({"a", "iframe", "object", "link", "base", "form"})
+    data = text.split('<script type="application/json">')[1].split("</script>")[0]
+    assert "<" not in data
+    read = json.loads(data)
+    assert read["nodes"][0]["label"] == read["frames"][1]["note"] == EVIL
+    assert "more" not in read
+    assert read["frames"][1]["weights"] == [0.5, -1.0, None]
+    code = text.rsplit("<script>", 1)[1].split("</script>")[0]
+    for loads in ("http", "import", "fetch", "src", "eval", "innerHTML", "outerHTML", "insertAdjacentHTML"):
+        assert loads not in code
+    plain = write_report([record()], tmp_path / "p.html", title="t", figures=[figure("lines")])
+    assert "<script" not in plain.read_text(), "a page without a network has no script"
 
 
 def test_the_style_refers_to_nothing(tmp_path: Path) -> None:

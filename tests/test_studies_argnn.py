@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from jali.errors import DataError
 from jali.models.truth_tables import GATES
+from jali.report.networks import stepper
+from jali.runs.record import Metric, Record
 from jali.studies import argnn_gates
-from jali.studies.argnn_gates import MODES, PAPER_ERROR, PAPER_REMOVED, ArgnnGates
+from jali.studies.argnn_eigen import PRUNING, ArgnnEigen
+from jali.studies.argnn_gates import CONTROLLED, MODES, PAPER_ERROR, PAPER_REMOVED, RANDOM, ArgnnGates, thinned
+from jali.studies.argnn_growth import ArgnnGrowth
+from jali.studies.argnn_lstm import CHOICES, LAPLACIANS, ArgnnLstm, best_laplacian
 from jali.studies.argnn_timing import CHANNELS, ArgnnTiming
 from jali.studies.runner import run_study
 
@@ -28,13 +35,18 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple]:
 
 def test_every_mode_meets_the_same_runs(quick: tuple[Path, tuple]) -> None:
     _, records = quick
-    assert {(r.task["mode"], r.task["hidden"]) for r in records} == {(m, h) for m in MODES for h in (0, 2, 3)}
+    modes = (*MODES, RANDOM)
+    assert {(r.task["mode"], r.task["hidden"]) for r in records} == {(m, h) for m in modes for h in (0, 2, 3)}
+    lost = {r.task["hidden"]: r.data["runs"]["removed"] for r in records if r.task["mode"] == CONTROLLED}
+    assert sum(lost[3]) > 0
     for record in records:
         assert record.config["seeds"] == [0, 1, 2]
-        runs = record.data["runs"]
-        assert runs["edges"] == [(record.task["hidden"] + 1) * (record.task["hidden"] + 2)] * 3
+        assert record.metrics["processor time"].value > 0
+        runs, hidden = record.data["runs"], record.task["hidden"]
+        gone = lost[hidden] if record.task["mode"] == RANDOM else [0, 0, 0]
+        assert runs["edges"] == [(hidden + 1) * (hidden + 2) - count for count in gone]
         assert record.metrics["removed"].value == pytest.approx(np.mean(runs["removed"]))
-        assert record.task["mode"] != "none" or runs["removed"] == [0, 0, 0]
+        assert record.task["mode"] not in ("none", RANDOM) or runs["removed"] == [0, 0, 0]
         assert all(few <= all_ for few, all_ in zip(runs["of rounding"], runs["removed"], strict=True))
         assert "eigenvector" not in record.task["mode"] or sum(runs["of rounding"]) == 0
     untouched = [r.data["runs"]["error"] for r in records if r.task["hidden"] == 0]
@@ -43,12 +55,19 @@ def test_every_mode_meets_the_same_runs(quick: tuple[Path, tuple]) -> None:
 
 def test_the_tables_pair_the_modes_by_seed_and_the_page_has_the_figures(quick: tuple[Path, tuple]) -> None:
     folder, records = quick
-    errors, removed, claims, _ = ArgnnGates().summary(records)
-    assert len(errors.rows) == 15
-    assert len(removed.rows) == 12
-    of = {(r.task["mode"], r.task["hidden"]): np.array(r.data["runs"]["removed"]) for r in records}
-    row = next(row for row in claims.rows if row[0] == "XOR, 3 hidden")
-    assert str(row[1]).startswith(f"{np.mean(of['D_W', 3] - of['D', 3]):.2f}")
+    errors, removed, claims, _, time = ArgnnGates().summary(records)
+    assert [row[0] for row in errors.rows] == [f"XOR, {mode}" for mode in (*MODES, RANDOM)]
+    assert len(removed.rows) == 4
+    of = {(r.task["mode"], r.task["hidden"]): r.data["runs"] for r in records}
+    cell = dict(zip(errors.columns, next(row for row in errors.rows if row[0] == "XOR, D"), strict=True))["3 hidden"]
+    assert str(cell).startswith(f"{np.mean(of['D', 3]['error']):.4f} ± ")
+    assert str(cell).endswith(f"({PAPER_ERROR['XOR', 'D'][3]:.4f})")
+    row = dict(zip(claims.columns, next(row for row in claims.rows if row[0] == "XOR, 3 hidden"), strict=True))
+    more = np.subtract(of["D_W", 3]["removed"], of["D", 3]["removed"])
+    assert str(row["edges removed: D_W − D"]).startswith(f"{more.mean():.2f}")
+    worse = np.subtract(of["D_W", 3]["error"], of["none", 3]["error"])
+    assert str(row["error: D_W − none"]).startswith(f"{worse.mean() + 0.0:.3f}"[:5])
+    assert [row[1] for row in time.rows] == [3 * 3 * 3, 2 * 3 * 3]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("<picture>") == 3
     assert "share of the edges removed" in page
@@ -76,3 +95,140 @@ def test_the_timing_study_has_curves_of_every_mode_and_channel(tmp_path: Path) -
             (first is None) == (count == 0) for first, count in zip(record.data["first removal"], removed, strict=True)
         )
     assert [len(table.rows) for table in ArgnnTiming().summary(found.records)] == [10, 10, 10]
+
+
+def _claimed(more: list[float], error: list[float]) -> list[str]:
+    """The verdicts of the table of claims for D_W, where D removes nothing and neither D nor none has an error."""
+    task = {"gate": "XOR", "hidden": 2}
+    runs = {mode: {"removed": [0.0] * 3, "error": [0.0] * 3} for mode in (*MODES, RANDOM)}
+    runs["D_W"] = {"removed": more, "error": error}
+    records = [
+        Record("argnn-gates", {**task, "mode": mode}, 0, {}, {"processor time": Metric(1.0, 3)},
+               data={"runs": {**own, "edges": [12] * 3, "of rounding": [0] * 3}})
+        for mode, own in runs.items()
+    ]  # fmt: skip
+    return [str(cell) for cell in ArgnnGates().summary(records)[2].rows[0][2:4]]
+
+
+def test_the_verdicts_on_the_claims() -> None:
+    assert _claimed([2.0, 2.0, 2.0], [0.0, 0.01, 0.02]) == ["yes", "yes"]
+    assert _claimed([1.0, 0.0, 1.0], [0.03, 0.03, 0.04]) == ["no", "no"], "an interval over 0; 0.0333 is beyond 0.03"
+    assert _claimed([1.0, 1.0, 1.1], [-0.04, -0.03, -0.03]) == ["yes", "no"]
+
+
+def test_the_control_lacks_edges_between_nodes_that_act_and_is_else_the_same_network() -> None:
+    whole, less = (thinned(GATES["XOR"], 3, 7, count) for count in (0, 5))
+    gone = whole.adjacency[0] & ~less.adjacency[0]
+    assert gone.sum() == 5
+    assert not gone[:, :2].any()
+    assert (less.weights == np.where(gone, 0, whole.weights[0])).all()
+    with pytest.raises(ValueError, match="larger"):
+        thinned(GATES["XOR"], 1, 7, 3)
+
+
+@pytest.fixture(scope="module")
+def eigen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple]:
+    folder = tmp_path_factory.mktemp("eigen")
+    found = run_study(ArgnnEigen(), folder, seeds=2, quick=True, console=Console(file=io.StringIO()))
+    return folder, found.records
+
+
+def test_a_run_in_parts_is_the_run_at_once_and_agrees_with_lapack(eigen: tuple[Path, tuple]) -> None:
+    folder, records = eigen
+    assert [r.task["mode"] for r in records] == list(PRUNING)
+    for record in records:
+        assert 0 < record.metrics["difference from LAPACK"].value < 1e-9
+        shown = next(run for run in record.data["runs"] if run["seed"] == record.data["shown"])
+        frames, at, edges = (record.data[name] for name in ("frames", "at", "edges"))
+        assert len(shown["removed"]) == max(len(run["removed"]) for run in record.data["runs"])
+        assert at == sorted(set(at))
+        assert (at[0], at[-1]) == (0, 600)
+        # Replayed in parts, the same edges go in the same order, each between its frame and the one before.
+        names = [f"{source}→{target}" for source, target in edges]
+        gone = []
+        for before, after in itertools.pairwise(frames):
+            here = {
+                name
+                for name, a, b in zip(names, before["weights"], after["weights"], strict=True)
+                if a is not None and b is None
+            }
+            assert here == {name for _, name in after["removed"]}
+            gone += [name for _, name in after["removed"]]
+        assert gone == shown["removed"]
+        assert len(stepper({**record.data})["frames"]) == len(at)
+    assert any(run["removed"] for record in records for run in record.data["runs"])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count('class="stepper card"') == 4
+    assert page.count("<picture>") == 8
+
+
+def test_the_table_counts_the_papers_example(eigen: tuple[Path, tuple]) -> None:
+    _, records = eigen
+    went, agree = ArgnnEigen().summary(records)
+    for record, row in zip(records, went.rows, strict=True):
+        same = sum(run["removed"] == ["3→2", "4→3"] for run in record.data["runs"])
+        assert row[2] == f"{same} of 2"
+        others = "0 of" if "eigenvector" in record.task["mode"] else ""
+        assert str(row[4]).startswith(others)
+    assert [row[3] for row in agree.rows] == ["1e-09"] * 4
+
+
+def test_growth_counts_what_can_go_at_all_and_its_control_loses_as_much(tmp_path: Path) -> None:
+    found = run_study(ArgnnGrowth(), tmp_path, seeds=2, quick=True, console=Console(file=io.StringIO()))
+    of = {(r.task["task"], r.task["hidden"], r.task["mode"]): r.data["runs"] for r in found.records}
+    assert {task for task, _, _ in of} == {"parity of 3", "digits"}
+    for (task, hidden, mode), runs in of.items():
+        inputs, outputs = (3, 1) if task == "parity of 3" else (64, 10)
+        acting = hidden + outputs
+        edges = acting * (inputs + acting - 1)
+        control = of[task, hidden, "D_W by eigenvector"]["removed"]
+        assert runs["edges"] == [edges - count for count in (control if mode.startswith("random") else (0, 0))]
+        assert all(count <= acting * (acting - 1) / 2 for count in runs["opposed"])
+        assert ("accuracy" in runs) == (task == "digits")
+        assert mode != "D_W" or all(count <= hidden + outputs - 1 for count in runs["removed"])
+    assert all(0.2 < accuracy <= 1 for accuracy in of["digits", 2, "none"]["accuracy"])
+    shares, _, times = ArgnnGrowth().summary(found.records)
+    first = of["parity of 3", 2, "D_W by eigenvector"]
+    share = dict(zip(shares.columns, shares.rows[0], strict=True))["D_W by eigenvector (%)"]
+    assert str(share).startswith(f"{100 * np.mean(np.divide(first['removed'], first['edges'])):.1f}")
+    assert len(times.rows) == 3
+
+
+def test_lstms_are_pruned_by_every_choice_and_validation_chooses_the_variant(tmp_path: Path) -> None:
+    found = run_study(ArgnnLstm(), tmp_path, quick=True, console=Console(file=io.StringIO()))
+    scores = {r.task["what"]: r.metrics for r in found.records}
+    assert set(scores) == {"dense", *CHOICES}
+    assert scores["dense"]["cut test"].value > 0.8
+    best = best_laplacian(found.records, "digits", 0.75, "cut")
+    assert best in LAPLACIANS
+    assert scores[best]["cut validation"].value == max(scores[name]["cut validation"].value for name in LAPLACIANS)
+    assert len({scores[name]["cut validation"].value for name in CHOICES}) > len(CHOICES) / 2, "choices differ"
+    _, paired = ArgnnLstm().summary(found.records)
+    ours, random = scores[best]["cut test"].value, scores["random"]["cut test"].value
+    assert paired.rows[0][:3] == ("digits, 75 %, cut", best, f"{100 * (ours - random):.1f}")
+
+
+def test_gate_by_gate_every_gate_loses_the_same_share_and_its_smallest_weights() -> None:
+    import torch
+
+    from jali.data import load
+    from jali.studies.argnn_lstm import PER_GATE, QUICK, _pruned
+    from jali.studies.base import Task
+    from jali.studies.training import SequenceClassifier
+
+    torch.manual_seed(0)
+    model = SequenceClassifier(8, 64, 10)
+    pruned = _pruned(model, load("digits"), QUICK, Task({"what": PER_GATE, "sparsity": 0.75}, ""))
+    before, after = (each.get_parameter("rnn.weight_hh_l0").detach() for each in (model, pruned))
+    assert before.all()
+    for whole, left in zip(before.chunk(4), after.chunk(4), strict=True):
+        assert (left != 0).sum() == 64 * 16
+        assert whole[left == 0].abs().max() < whole[left != 0].abs().min()
+        assert (left[left != 0] == whole[left != 0]).all()
+
+
+def test_a_study_of_unknown_parity_is_refused() -> None:
+    from jali.studies.argnn_growth import _examples
+
+    with pytest.raises(DataError, match="parity of 99 bits; give 1 to 16"):
+        _examples("parity of 99")

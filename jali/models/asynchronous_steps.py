@@ -91,8 +91,10 @@ def uniform(random: np.ndarray) -> float:
 
 
 @njit(cache=True, nogil=True)
-def shuffle(order: np.ndarray, random: np.ndarray) -> None:
-    """Every order is as likely (Fisher and Yates)."""
+def shuffle(order: np.ndarray, first: int, random: np.ndarray) -> None:
+    """Fill ``order`` with first, first + 1, … anew; every order is as likely (Fisher and Yates)."""
+    for i in range(order.size):
+        order[i] = first + i
     for i in range(order.size - 1, 0, -1):
         j = int(draw(random) >> np.uint64(1)) % (i + 1)
         order[i], order[j] = order[j], order[i]
@@ -102,13 +104,14 @@ def shuffle(order: np.ndarray, random: np.ndarray) -> None:
 def run_inputs(run: Run, setting: Setting, x: Floats, y: Floats, log: Log) -> int:
     """Show every row of ``x`` ``(T, I)``; returns −1, or the first update at which something was not finite."""
     n = run.values.size
-    order: Any = np.arange(setting.inputs, n)
+    order: Any = np.empty(n - setting.inputs, dtype=np.int64)
+    begin = run.clock[0]
     scratch, w_out = np.empty((n, n)), np.empty(n)
     v_in, e_out, has_out = np.empty(n), np.empty(n), np.empty(n, dtype=np.bool_)
     for t in range(x.shape[0]):
         run.values[: setting.inputs] = x[t]
         for _ in range(setting.updates):
-            shuffle(order, run.random)
+            shuffle(order, setting.inputs, run.random)
             for node in order:
                 _listen(run, setting, node, v_in, e_out, w_out, has_out)
                 target = y[t, max(node - (n - setting.outputs), 0)]
@@ -116,7 +119,7 @@ def run_inputs(run: Run, setting: Setting, x: Floats, y: Floats, log: Log) -> in
                 if not np.isfinite(run.values[node] + run.gradients[node]):
                     return run.clock[0]
                 if log.real.size:
-                    row = run.clock[0]
+                    row = run.clock[0] - begin
                     lapack_eigenvalues(
                         run.weights, run.edges, w_out, has_out, node, setting.weighted, scratch, log.real[row, node],
                         log.imaginary[row, node],
@@ -187,11 +190,11 @@ def prune_still(run: Run, setting: Setting, log: Log) -> bool:
     """Let all nodes decide in random order, the values at rest, until none removes an edge; False where it failed."""
     n = run.values.size
     scratch = np.empty((n, n))
-    order: Any = np.arange(setting.inputs, n)
+    order: Any = np.empty(n - setting.inputs, dtype=np.int64)
     before = -1
     while before != log.length[0]:
         before = log.length[0]
-        shuffle(order, run.random)
+        shuffle(order, setting.inputs, run.random)
         for node in order:
             source = 0
             while source >= 0:

@@ -1,7 +1,7 @@
 """One self-contained HTML page: tables, figures and provenance, made from records only.
 
-Everything is inside the file (pictures as base64, style inline); nothing is loaded from a network, and every string
-from a record passes the template engine's escaping.
+Everything is inside the file (pictures as base64, style and the one script inline); nothing is loaded from a network, and
+every string from a record passes the template engine's escaping.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jali.files import atomic_write
-from jali.report.plots import draw
+from jali.report.networks import stepper
+from jali.report.plots import THEMES, draw
 from jali.report.tables import Figure, Table, show
 from jali.runs.record import Record, canonical
 from jali.runs.store import RecordStore
@@ -58,6 +59,7 @@ def write_report(
         provenance=_provenance(records),
         records=records,
         canonical=canonical,
+        themes=THEMES,
     )
     # A lone surrogate is valid in a JSON string and has no UTF-8.
     return atomic_write(out_html, page.encode("utf-8", errors="replace"))
@@ -78,7 +80,8 @@ def _template() -> Template:
 
 def _picture(figure: Figure) -> dict[str, Any]:
     pictures = {theme: base64.b64encode(draw(figure, theme)).decode() for theme in ("light", "dark")}
-    return {"title": figure.title, "caption": figure.caption, "alt": _alt(figure), **pictures}
+    steps = stepper(figure.payload) if figure.kind == "network" else None  # draw has checked it
+    return {"title": figure.title, "caption": figure.caption, "alt": _alt(figure), "steps": steps, **pictures}
 
 
 def _alt(figure: Figure) -> str:
@@ -87,6 +90,12 @@ def _alt(figure: Figure) -> str:
     parts = [f"{figure.title} ({figure.kind})."]
     if figure.kind == "hasse":
         parts.append(f"{len(payload['nodes'])} elements, {len(payload['edges'])} covering pairs.")
+    if figure.kind == "network":
+        first, last = (sum(w is not None for w in payload["frames"][at]["weights"]) for at in (0, -1))
+        parts.append(f"{len(payload['nodes'])} nodes; {first} edges before, {last} after.")
+    if figure.kind == "traces":
+        names = ", ".join(str(panel["y_label"]) for panel in payload["panels"])
+        parts.append(f"{names} against {payload['x_label']}.")
     if figure.kind == "persistence":
         kept = sum(map(bool, payload["kept"]))
         parts.append(f"{payload['units']} units, {kept} kept.")

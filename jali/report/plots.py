@@ -10,6 +10,9 @@ scatter        x_label, y_label, series: [{label, x, y, error?}], log_x?, apart?
                side, each with a line through its points
 lines          x_label, y_label, series: [{label, x, y, low?, high?}], log_x?, logit_x?
 bars           y_label, labels, values, errors?, baseline?, baseline_label?
+network        nodes: [{label, x, y}], edges: [[from, to]], frames: [{label, note, weights: [per edge, None where it is
+               gone], values: [per node, 0..1], eigenvalues: [per node: [[real, imaginary]]]}]
+traces         x_label, columns, panels: [{y_label, series: [{label, x, y, colour}], marks: [{x, label}]}], log_x?
 =============  =======================================================================================================
 
 A None in ``y`` leaves a gap. Colours: Okabe and Ito's palette, which stays apart under every colour blindness; series
@@ -24,6 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jali.errors import FileError
+from jali.report.networks import draw_network, draw_traces
 from jali.report.tables import Figure, printable
 
 if TYPE_CHECKING:
@@ -280,4 +284,6 @@ KINDS: dict[str, Callable[[Canvas, Payload, Theme], None]] = {
     "scatter": _scatter,
     "lines": _lines,
     "bars": _bars,
+    "network": draw_network,
+    "traces": draw_traces,
 }

@@ -6,16 +6,17 @@ from the same seeds: the same first weights, inputs and orders of the nodes.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jali.models.asynchronous import AsynchronousNetwork, Channel, SpectralRule, Training
+from jali.models.asynchronous import AsynchronousNetwork
+from jali.models.asynchronous_values import Channel, SpectralRule, Training
 from jali.models.truth_tables import GATES, TruthTable
 from jali.report.tables import Cell
 from jali.studies.base import (
-    Comparison,
     Figure,
     Interval,
     Metric,
@@ -26,10 +27,10 @@ from jali.studies.base import (
     Study,
     Table,
     Task,
-    comparison_table,
     mean_interval,
 )
 
+CLOSE = 0.03  # how far an error may be from that without pruning to count as the same
 NOISE = 1e-6  # imaginary parts below are rounding: eigenvalues that coincide part by some 1e-8
 MODES: dict[str, SpectralRule | None] = {
     "none": None,
@@ -38,6 +39,8 @@ MODES: dict[str, SpectralRule | None] = {
     "D by eigenvector": SpectralRule("directed", "eigenvector"),
     "D_W by eigenvector": SpectralRule("weighted", "eigenvector"),
 }
+RANDOM = "random, as many as D_W"
+CONTROLLED = "D_W"  # what the random control loses as many edges as
 HIDDEN = (0, 1, 2, 3, 4, 5)
 # Means over 10 runs in the results that the author published with the code of Figure 3: gate, mode → per number of hidden nodes.
 PAPER_REMOVED = {
@@ -73,20 +76,27 @@ class ArgnnGates(Study):
         return [
             Task({"gate": gate, "mode": mode, "hidden": h}, f"{gate}, {mode}, {h} hidden", settings.seeds[0], config)
             for gate in gates
-            for mode in MODES
+            for mode in (*MODES, RANDOM)
             for h in hidden
         ]
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
-        network = new_network(GATES[task.key["gate"]], task.key["hidden"], task.config["seeds"])
-        training, errors = trained(network, GATES[task.key["gate"]], MODES[task.key["mode"]], task.config)
-        metrics, runs = recorded(training, errors)
+        table, hidden, seeds = GATES[task.key["gate"]], task.key["hidden"], task.config["seeds"]
+        begin = time.process_time()
+        if task.key["mode"] == RANDOM:
+            lost = lost_by(CONTROLLED, task, workspace)
+            networks = [thinned(table, hidden, seed, count) for seed, count in zip(seeds, lost, strict=True)]
+        else:
+            networks = [new_network(table, hidden, seeds)]
+        found = [trained(network, table, MODES.get(task.key["mode"]), task.config) for network in networks]
+        metrics, runs = recorded(found)
+        metrics["processor time"] = Metric(time.process_time() - begin, len(seeds), "s")
         return task.record(self.name, metrics, data={"runs": runs})
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
         if not records:
             return []
-        return [_errors(records), _removed(records), _claims(records), _made_of_rounding(records)]
+        return [_errors(records), _removed(records), _claims(records), _made_of_rounding(records), _time(records)]
 
     def figures(self, records: Sequence[Record]) -> list[Figure]:
         gates = list(dict.fromkeys(record.task["gate"] for record in records))
@@ -100,6 +110,22 @@ def new_network(
     return AsynchronousNetwork(table.x.shape[1], hidden, table.y.shape[1], seeds=seeds, channel=channel)
 
 
+def thinned(table: TruthTable, hidden: int, seed: int, count: float) -> AsynchronousNetwork:
+    """The network of this seed without ``count`` edges, drawn among those between nodes that act: no rule takes others."""
+    network = new_network(table, hidden, [seed])
+    edges = network.adjacency[0]
+    places = np.argwhere(edges & (np.arange(network.nodes) >= network.inputs))
+    gone = places[np.random.default_rng([seed, 4]).choice(len(places), int(count), replace=False)]
+    edges[gone[:, 0], gone[:, 1]] = False
+    return AsynchronousNetwork(network.inputs, hidden, network.outputs, seeds=[seed], adjacency=edges)
+
+
+def lost_by(mode: str, task: Task, workspace: RecordStore) -> list[float]:
+    """How many edges each run lost in the record of this task by another mode, which ran before."""
+    wanted = {**task.key, "mode": mode}
+    return next(r.data["runs"]["removed"] for r in workspace.records() if (r.task, r.config) == (wanted, task.config))
+
+
 def trained(
     network: AsynchronousNetwork, table: TruthTable, rule: SpectralRule | None, config: dict[str, Any]
 ) -> tuple[Training, np.ndarray]:
@@ -111,16 +137,16 @@ def trained(
     return training, network.evaluate(table.x, table.y, updates=config["updates"])
 
 
-def recorded(training: Training, errors: np.ndarray) -> tuple[dict[str, Metric], dict[str, list[float]]]:
+def recorded(found: Sequence[tuple[Training, np.ndarray]]) -> tuple[dict[str, Metric], dict[str, list[float]]]:
     """Means over the runs, and the numbers of every run."""
-    runs = {
-        "error": errors.tolist(),
-        "removed": [len(events) for events in training.events],
-        "of rounding": [sum(event.imaginary < NOISE for event in events) for events in training.events],
-        "edges": (training.edges[:, -1] + [len(events) for events in training.events]).tolist(),
-    }
-    metrics = {name: Metric(float(np.mean(values)), len(values)) for name, values in runs.items()}
-    return metrics, runs
+    runs: dict[str, list[float]] = {"error": [], "removed": [], "of rounding": [], "edges": []}
+    for training, errors in found:
+        gone = [len(events) for events in training.events]
+        runs["error"] += errors.tolist()
+        runs["removed"] += gone
+        runs["of rounding"] += [sum(event.imaginary < NOISE for event in events) for events in training.events]
+        runs["edges"] += (training.edges[:, -1] + gone).tolist()
+    return {name: Metric(float(np.mean(values)), len(values)) for name, values in runs.items()}, runs
 
 
 # --- tables and figures ----------------------------------------------------------------------------------------------
@@ -138,31 +164,39 @@ def _cells(records: Sequence[Record]) -> list[tuple[str, str, int]]:
     return [(r.task["gate"], r.task["mode"], r.task["hidden"]) for r in records]
 
 
-def _compared(
-    records: Sequence[Record], number: str, paper: Mapping[tuple[str, str], Sequence[float]]
-) -> list[Comparison]:
-    lines = []
-    for gate, mode, hidden in _cells(records):
-        known = paper.get((gate, mode))
-        ours = mean_interval(runs_of(records, number, gate=gate, mode=mode, hidden=hidden))
-        lines.append(Comparison(f"{gate}, {mode}, {hidden} hidden", None if known is None else known[hidden], ours))
-    return lines
+def _by_size(
+    records: Sequence[Record], number: str, paper: Mapping[tuple[str, str], Sequence[float]], digits: int, *without: str
+) -> tuple[tuple[str, ...], tuple[tuple[Cell, ...], ...]]:
+    """A row per gate and mode, a column per number of hidden nodes: ours, and the paper's in brackets."""
+    sizes = sorted({hidden for _, _, hidden in _cells(records)})
+    rows: list[tuple[Cell, ...]] = []
+    there = dict.fromkeys((gate, mode) for gate, mode, _ in _cells(records) if mode not in without)
+    gates = list(dict.fromkeys(gate for gate, _ in there))
+    for gate, mode in sorted(there, key=lambda pair: gates.index(pair[0])):  # stable: modes in order
+        known, cells = paper.get((gate, mode)), []
+        for hidden in sizes:
+            ours = mean_interval(runs_of(records, number, gate=gate, mode=mode, hidden=hidden)).text(digits)
+            cells.append(ours if known is None else f"{ours} ({known[hidden]:.{digits}f})")
+        rows.append((f"{gate}, {mode}", *cells))
+    return ("", *(f"{hidden} hidden" for hidden in sizes)), tuple(rows)
 
 
 def _errors(records: Sequence[Record]) -> Table:
     caption = (
-        "Mean |output − target| over the rows of the gate after training. Without hidden nodes XOR has no solution."
+        "Mean |output − target| over the rows of the gate after training, mean ± 95 % interval over the runs; in brackets the "
+        "paper's mean. Without hidden nodes XOR has no solution. Random: a network trained without as many of the edges "
+        "between nodes that act as D_W removed in the run of the same seed."
     )
-    return comparison_table("Error after training", _compared(records, "error", PAPER_ERROR), digits=4, caption=caption)
+    return Table("Error after training", *_by_size(records, "error", PAPER_ERROR, 4), caption)
 
 
 def _removed(records: Sequence[Record]) -> Table:
-    lines = [line for line in _compared(records, "removed", PAPER_REMOVED) if ", none," not in line.label]
     caption = (
+        "Mean ± 95 % interval over the runs; in brackets the paper's mean. "
         "By the code's node rule, positions in LAPACK's output, only an edge from a node to the one numbered before it can go: "
         "one per hidden node, of (h + 1)(h + 2) edges. The falling share in the paper's Figure 3 is that of this rule."
     )
-    return comparison_table("Edges removed", lines, caption=caption)
+    return Table("Edges removed", *_by_size(records, "removed", PAPER_REMOVED, 1, "none", RANDOM), caption)
 
 
 def _paired(records: Sequence[Record], number: str, gate: str, hidden: int, first: str, second: str) -> Interval:
@@ -172,17 +206,39 @@ def _paired(records: Sequence[Record], number: str, gate: str, hidden: int, firs
 
 def _claims(records: Sequence[Record]) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for gate, hidden in dict.fromkeys((gate, hidden) for gate, _, hidden in _cells(records)):
-        for rule in ("", " by eigenvector"):
-            more = _paired(records, "removed", gate, hidden, f"D_W{rule}", f"D{rule}")
-            worse = [_paired(records, "error", gate, hidden, f"{mode}{rule}", "none") for mode in ("D", "D_W")]
-            rows.append((f"{gate}, {hidden} hidden{rule}", more.text(2), *(each.text(4) for each in worse)))
+    for gate, hidden in dict.fromkeys((gate, hidden) for gate, _, hidden in _cells(records) if hidden):
+        more = _paired(records, "removed", gate, hidden, "D_W", "D")
+        worse = {
+            mode: _paired(records, "error", gate, hidden, mode, "none") for mode in (*MODES, RANDOM) if mode != "none"
+        }
+        close = all(abs(worse[mode].mean) <= CLOSE for mode in ("D", "D_W"))
+        verdicts = (_yes(more.mean - (more.half or 0.0) > 0), _yes(close))
+        rows.append((f"{gate}, {hidden} hidden", more.text(2), *verdicts, *(each.text(3) for each in worse.values())))
     caption = (
         "Paired by seed, mean ± 95 % interval. The paper: D_W removes consistently more than D, and pruning leaves the error "
-        "as it is."
+        f"as it is. More: the whole interval is above 0. Within {CLOSE:g}: the means of D and D_W."
     )
-    columns = ("", "edges removed: D_W − D", "error: D − none", "error: D_W − none")
+    columns = (
+        "", "edges removed: D_W − D", "more?", f"error within {CLOSE:g}?",
+        *(f"error: {mode} − none" for mode in (*MODES, RANDOM) if mode != "none"),
+    )  # fmt: skip
     return Table("The paper's claims", columns, tuple(rows), caption)
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _time(records: Sequence[Record]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for label, modes in (
+        ("as in the paper", ("none", "D", "D_W")),
+        ("by eigenvector", ("D by eigenvector", "D_W by eigenvector")),
+    ):
+        found = [r.metrics["processor time"] for r in records if r.task["mode"] in modes]
+        rows.append((label, sum(metric.n for metric in found), f"{sum(metric.value for metric in found):.0f}"))
+    caption = "Sum over all runs, training and evaluation; runs are divided among the processors."
+    return Table("Time of the whole figure", ("", "runs", "processor seconds"), tuple(rows), caption)
 
 
 def _made_of_rounding(records: Sequence[Record]) -> Table:
@@ -203,11 +259,11 @@ def _made_of_rounding(records: Sequence[Record]) -> Table:
 def _figures(records: Sequence[Record], gate: str) -> list[Figure]:
     wanted: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
         ("error", "mean error", lambda mode: True),
-        ("removed", "edges removed", lambda mode: mode != "none"),
+        ("removed", "edges removed", lambda mode: mode not in ("none", RANDOM)),
     )
     figures = []
     for number, label, shown in wanted:
-        series = [_series(records, number, gate, mode) for mode in MODES if shown(mode)]
+        series = [_series(records, number, gate, mode) for mode in (*MODES, RANDOM) if shown(mode)]
         payload = {"x_label": "hidden nodes", "y_label": label, "series": [s for s in series if s["x"]], "apart": True}
         caption = "Means and standard deviations over the runs, as in the paper's Figure 3."
         figures.append(Figure("scatter", f"{gate}: {label}", payload, caption))
