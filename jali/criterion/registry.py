@@ -29,7 +29,7 @@ class Criterion:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the criterion must be given of the data: "states", "gradients", or nothing."""
+        """What the criterion must be given of the data: "states", "gradients", "trajectory", or nothing."""
         return frozenset(self.module.NEEDS)
 
     def score(self, view: View, evidence: SiteEvidence) -> np.ndarray:
@@ -59,6 +59,11 @@ class Criterion:
             raise CriterionError(
                 f"criterion {self.name!r} needs gradients, and none were measured at site {view.site.name!r}; "
                 "collect evidence on data with targets"
+            )
+        if "trajectory" in self.needs and evidence.trajectory is None:
+            raise CriterionError(
+                f"criterion {self.name!r} needs a training, and none was recorded at site {view.site.name!r}; pass "
+                "trajectory=..., as jali.trajectory(model, train, watch) records it"
             )
         accepted = {option: value for option, value in self.options.items() if option in _options(target)}
         try:
