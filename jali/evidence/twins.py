@@ -114,7 +114,8 @@ def trajectory(
     iterations (``window`` unless given, so that windows do not overlap; less for sliding ones). ``most``: stop after so many
     iterations. ``model`` is not changed.
 
-    ``method``: "direct", equation 5 of the paper on each window, or "rosenstein", the slope of the mean log divergence.
+    ``method``: "direct", equation 5 of the paper on each window: how much the difference has grown since just before it (δ₀
+    before the first iteration, in all weights), or "rosenstein", the slope of the mean log divergence within the series.
 
     Raises :class:`DataError` for a training that ends before the first window closes, that lasts longer for one of
     the twins, or that is not deterministic (its first iterations are run twice), and for windows out of range.
@@ -214,7 +215,8 @@ class _Windows:
         self.pairs = list(zip((p.detach() for _, p in own), (q.detach() for q in twin.parameters()), strict=True))
         count = sum(p.numel() for p, _ in self.pairs)
         self.held = np.empty((window, count))  # one iterate per row
-        self.full, self.stride, self.method, self.delta = 0, stride, method, abs(delta)
+        self.full, self.stride, self.method = 0, stride, method
+        self.before = np.full(count, abs(delta))  # the differences just before the window: δ₀ before the first iteration
         self.exponents: list[Floats] = []
         self.watched: list[Floats] = []
         self.distance: list[float] = []
@@ -232,6 +234,7 @@ class _Windows:
         self.exponents.append(self._reduced())
         self.distance.append(float(np.linalg.norm(self.held[-1])))
         self.ends.append(done)
+        self.before = self.held[self.stride - 1].copy()
         for first in range(0, len(self.held) - self.stride, self.stride):  # in pieces: copies that do not overlap
             piece = self.held[first + self.stride : first + 2 * self.stride]
             self.held[first : first + len(piece)] = piece
@@ -242,9 +245,8 @@ class _Windows:
         out = np.empty(self.held.shape[1])
         for start in range(0, len(out), _CHUNK):
             series = np.ascontiguousarray(self.held[:, start : start + _CHUNK].T)  # (S, W)
-            out[start : start + _CHUNK] = (
-                direct(series, self.delta) if self.method == "direct" else rosenstein(series)
-            )
+            before = self.before[start : start + _CHUNK]
+            out[start : start + _CHUNK] = direct(series, before) if self.method == "direct" else rosenstein(series)
         return out
 
     def result(self, done: int, stride: int, moved: Perturbation) -> Trajectory:

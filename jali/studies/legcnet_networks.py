@@ -82,15 +82,15 @@ class Examples:
     def batches(self, epoch: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         order, which = self.order(epoch), self.seed[:, None]
         for part in order.split(size, dim=1):
-            yield self.x[which, part].double(), self.y[which, part]
+            yield self.x[which, part], self.y[which, part]
 
 
 @dataclass(frozen=True)
 class Descent:
     """Gradient descent at a constant rate on the cross-entropy, ``batch`` examples at a time; convergence by the loss.
 
-    Converged is a network after the first epoch at whose end the training loss is not below (1 − ``gain``) times the smallest
-    of the epochs up to ``patience`` before it, or after ``epochs`` of them.
+    A network has converged after the first epoch at whose end the training loss is not below (1 − ``gain``) times the
+    smallest that it was ``patience`` epochs before or earlier, or after ``epochs`` of them.
     """
 
     rate: float
@@ -99,12 +99,12 @@ class Descent:
     gain: float = 0.01
     patience: int = 5
 
-    def converged(self, losses: np.ndarray) -> int:
-        """Epochs until then, of the training losses after epochs 0 (before the first), 1, …"""
-        for epoch in range(self.patience, len(losses)):
-            if losses[epoch] >= (1 - self.gain) * losses[: epoch - self.patience + 1].min():
-                return epoch
-        return len(losses) - 1
+    def stops(self, losses: np.ndarray) -> bool:
+        """Whether a network has converged at the last of its training losses after epochs 0 (before the first), 1, …"""
+        epoch = len(losses) - 1
+        if epoch >= self.epochs:
+            return True
+        return epoch >= self.patience and bool(losses[-1] >= (1 - self.gain) * losses[: epoch - self.patience + 1].min())
 
 
 def logits_loss(logits: Tensor, y: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def classes_of(logits: Tensor) -> Tensor:
 def descend(bank: Bank, x: Tensor, y: Tensor, rate: float, masks: Sequence[Tensor] | None = None) -> None:
     """One step of gradient descent on a batch, in place; ``masks`` of the weights that stay, those of ``bank.weights``."""
     weights = [weight.detach() for weight in bank.weights]
-    states = [x]
+    states = [x.to(weights[0].dtype)]
     for weight in weights[:-1]:
         states.append(torch.sigmoid(states[-1] @ weight.mT))
     logits = states[-1] @ weights[-1].mT
