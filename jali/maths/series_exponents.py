@@ -1,0 +1,199 @@
+"""Lyapunov exponents from observed series alone, many windows at once; no equations and no Jacobians are known.
+
+These say how fast a *recorded* series parts from a twin, or from its own earlier visits. The exponents of a network as a
+dynamical system are another thing: :mod:`jali.maths.lyapunov`.
+
+Source: eq. 5 of R. Sahu, S. Chadha, A. Mathur, N. Nagaraj, S. Saha, "A chaos-causality approach to principled pruning of dense
+neural networks" (2025); M. T. Rosenstein, J. J. Collins, C. J. De Luca, "A practical method for calculating largest Lyapunov
+exponents from small data sets", Physica D 65 (1993) 117-134, with the neighbours of TISEAN's ``lyap_r`` (R. Hegger, H. Kantz,
+T. Schreiber, Chaos 9 (1999) 413-435).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike
+
+from jali.errors import DynamicsError
+from jali.maths.series import Floats, as_series
+from jali.plain import is_whole
+
+
+def direct(differences: ArrayLike, delta0: ArrayLike, *, steps: int | None = None) -> Floats:
+    """Eq. 5, λ = (1/n) ln(|δ_n| / |δ_0|), of each window of a difference of twin trajectories, in nats per iterate.
+
+    Args:
+        differences: ``(S, W)``, δ along each window; δ_n is its last column.
+        delta0: the difference that has grown into it, one number or ``(S,)``: the last of the window before, or what one twin
+            was moved by at the start. Its sign does not matter.
+        steps: n, the iterates from δ_0 to the last column; by default W, for a δ_0 just before the window.
+
+    Returns ``(S,)``: −inf where the twins coincide at the end, +inf where they did at the start only, NaN where a value of the
+    window or δ_0 is not finite, and where the twins coincide at both ends.
+
+    Raises:
+        DynamicsError: ``delta0`` of another shape, ``steps`` below 1.
+        DataError: no array ``(S, W)`` of numbers.
+    """
+    windows = as_series("differences", differences)
+    start = np.asarray(delta0, dtype=np.float64)
+    if start.shape not in ((), (len(windows),)):
+        raise DynamicsError(
+            f"delta0 has shape {start.shape}; give one number, or one for each of {len(windows)} windows"
+        )
+    steps = windows.shape[1] if steps is None else steps
+    if not (is_whole(steps) and steps >= 1):
+        raise DynamicsError(f"steps {steps!r} is no whole number from 1")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = (np.log(np.abs(windows[:, -1])) - np.log(np.abs(start))) / steps
+    return np.where(np.isfinite(windows).all(axis=1) & np.isfinite(start), found, np.nan)
+
+
+def rosenstein(
+    windows: ArrayLike, dimension: int = 3, delay: int = 1, theiler: int = 1, steps: int = 10, *, skip: int = 0
+) -> Floats:
+    """The largest Lyapunov exponent of each window by Rosenstein's method, in nats per iterate.
+
+    Every point of the delay embedding (x_t, x_{t+delay}, …) is followed beside its nearest neighbour; the exponent is the
+    slope of the least-squares line through the mean logarithm of their distance at step k, k = skip … steps.
+
+    Args:
+        windows: ``(S, W)``, one series per row.
+        dimension: of the embedding, ≥ 1; ``delay``: iterates between its coordinates, ≥ 1.
+        theiler: neighbours are more than this many iterates apart in time, ≥ 0; a series that changes slowly needs more.
+        steps: how many iterates a pair is followed, ≥ 1. The line must end before distances reach the size of the attractor.
+        skip: first k of the line; the first steps only turn the distance into the direction that grows, 0 ≤ skip < steps.
+
+    Returns ``(S,)``: NaN where a window has a value that is not finite; −inf where the distances are zero from all but one k on,
+    or no two points differ: nothing parts. The scale of a window changes nothing.
+
+    Pairs that coincide in all coordinates are no neighbours, as in TISEAN; a distance of zero on the way is left out.
+
+    Raises:
+        DynamicsError: W too short for a neighbour of every point, or an argument out of its range.
+        DataError: no array ``(S, W)`` of numbers.
+    """
+    series = as_series("windows", windows)
+    for name, value, least in (
+        ("dimension", dimension, 1), ("delay", delay, 1), ("theiler", theiler, 0), ("steps", steps, 1), ("skip", skip, 0)
+    ):  # fmt: skip
+        if not (is_whole(value) and value >= least):
+            raise DynamicsError(f"{name} {value!r} is no whole number from {least}")
+    if skip >= steps:
+        raise DynamicsError(f"skip {skip} leaves no two points of a line that ends at step {steps}; make steps larger")
+    needed = (dimension - 1) * delay + steps + 2 * theiler + 2
+    if series.shape[1] < needed:
+        raise DynamicsError(
+            f"windows of {series.shape[1]} values are too short: dimension {dimension}, delay {delay}, theiler {theiler} and "
+            f"{steps} steps need {needed}; take longer windows, or fewer steps"
+        )
+    found = np.full(len(series), np.nan)
+    some = np.flatnonzero(np.isfinite(series).all(axis=1))
+    if len(some):
+        _rosenstein(np.ascontiguousarray(_scaled(series[some])), dimension, delay, theiler, steps, skip, some, found)
+    return found
+
+
+def _scaled(series: Floats) -> Floats:
+    """Every series times a power of two that takes its span to about 1: no digit changes, and no square underflows."""
+    span = np.ptp(series / 2, axis=1, keepdims=True)  # the half cannot overflow
+    exponent = np.frexp(span)[1]
+    return np.ldexp(series, -exponent) if len(series) else series
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _neighbours(
+    x: Any, points: int, dimension: int, delay: int, theiler: int, work: Any, least: Any, gaps: Any
+) -> None:
+    """The nearest neighbour t + gaps[t] of every point t at a positive distance; 0 if there is none.
+
+    One time gap after the other: all distances of a gap are one vector.
+    """
+    least[:points] = np.inf
+    gaps[:points] = 0
+    for gap in range(theiler + 1, points):
+        pairs = points - gap
+        distance = work[:pairs]
+        distance[:] = 0.0
+        for coordinate in range(dimension):
+            a, b = x[coordinate * delay :], x[coordinate * delay + gap :]
+            for t in range(pairs):
+                distance[t] += (a[t] - b[t]) * (a[t] - b[t])
+        for t in range(pairs):
+            distance[t] = distance[t] if distance[t] > 0 else np.inf
+        for t in range(pairs):
+            nearer = distance[t] < least[t]
+            least[t] = distance[t] if nearer else least[t]
+            gaps[t] = gap if nearer else gaps[t]
+        later, later_gaps = least[gap:points], gaps[gap:points]
+        for t in range(pairs):
+            nearer = distance[t] < later[t]
+            later[t] = distance[t] if nearer else later[t]
+            later_gaps[t] = -gap if nearer else later_gaps[t]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _divergence(x: Any, points: int, dimension: int, delay: int, gaps: Any, sums: Any, counts: Any) -> None:
+    """Sums over all pairs of the logarithm of their squared distance after k steps, and of how many it is positive.
+
+    Factors are multiplied before a logarithm is taken, as long as the product stays far from under- and overflow.
+    """
+    for k in range(len(sums)):
+        total, product, count = 0.0, 1.0, 0
+        for t in range(points):
+            if gaps[t] == 0:
+                continue
+            square, here, there = 0.0, t + k, t + k + gaps[t]
+            for coordinate in range(dimension):
+                difference = x[here + coordinate * delay] - x[there + coordinate * delay]
+                square += difference * difference
+            if square == 0:
+                continue
+            count += 1
+            if square < 1e-100:
+                total += np.log(square)
+                continue
+            product *= square
+            if product < 1e-200 or product > 1e200:
+                total += np.log(product)
+                product = 1.0
+        sums[k], counts[k] = total + np.log(product), count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _slope(sums: Any, counts: Any, skip: int) -> float:
+    """Slope of the line through half the means, over the k from ``skip`` that have a mean."""
+    number, centre, level = 0, 0.0, 0.0
+    for k in range(skip, len(sums)):
+        if counts[k]:
+            number += 1
+            centre += k
+            level += sums[k] / counts[k]
+    if number < 2:
+        return -np.inf
+    centre /= number
+    level /= number
+    above, below = 0.0, 0.0
+    for k in range(skip, len(sums)):
+        if counts[k]:
+            above += (k - centre) * (sums[k] / counts[k] - level)
+            below += (k - centre) ** 2
+    return 0.5 * above / below
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _rosenstein(
+    windows: Any, dimension: int, delay: int, theiler: int, steps: int, skip: int, rows: Any, found: Any
+) -> None:
+    points = windows.shape[1] - (dimension - 1) * delay - steps
+    least, work = np.empty(points), np.empty(points)
+    gaps = np.empty(points, dtype=np.int64)
+    sums, counts = np.empty(steps + 1), np.empty(steps + 1, dtype=np.int64)
+    for s in range(len(windows)):
+        x = windows[s]
+        _neighbours(x, points, dimension, delay, theiler, work, least, gaps)
+        _divergence(x, points, dimension, delay, gaps, sums, counts)
+        found[rows[s]] = _slope(sums, counts, skip)
