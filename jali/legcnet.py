@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from jali.errors import BudgetError
@@ -88,11 +87,10 @@ def held(model: nn.Module, train: Training) -> Iterator[object]:
     """``train(model)``, with every weight that is zero now zero again after each iteration."""
     gone: list[tuple[Tensor, Tensor]] = []
     for parameter in model.parameters():
-        zero = parameter.detach() == 0
-        if parameter.dim() > 1 and zero.any():
-            gone.append((parameter, zero))
+        weight = parameter.detach()
+        if weight.dim() > 1 and (weight == 0).any():
+            gone.append((weight, weight == 0))
     for step in train(model):
-        with torch.no_grad():
-            for parameter, zero in gone:
-                parameter[zero] = 0.0
+        for weight, zero in gone:
+            weight[zero] = 0.0
         yield step

@@ -128,7 +128,9 @@ class Planner:
                 "records it"
             )
         items = None if data is None else batches(data)
-        return Planner(tuple(chosen), granularity, together, pattern is not None, weights, method, items, loss, seed, trajectory)
+        return Planner(
+            tuple(chosen), granularity, together, pattern is not None, weights, method, items, loss, seed, trajectory
+        )
 
     def budget(self, budget: float | Budget | None) -> Budget:
         """``budget`` as a :class:`Budget`, 0.5 by default; with an ``n:m`` pattern the one that it fixes."""

@@ -22,6 +22,7 @@ NEEDS = ("trajectory",)
 Goes = Literal["non-causal", "causal"]
 Untested = Literal["keep", "remove"]
 Correction = Literal["none", "holm", "fdr_bh"]
+Select = Literal["aic", "bic"]
 
 
 def score_weights(
@@ -31,14 +32,15 @@ def score_weights(
     goes: Goes = "non-causal",
     untested: Untested = "keep",
     correction: Correction = "none",
-    max_lag: int = 1,
+    max_lag: int = 2,
+    select: Select = "aic",
 ) -> dict[str, np.ndarray]:
     """Scores of input and recurrent weights: −p where the non-causal ones go first, p − 1 where the causal ones do.
 
-    What the test could not judge (a weight that never differed, a series too short or not finite: :func:`tests` says which)
+    What the test could not judge (a weight that never differed, a series too short or not finite: :func:`judge` says which)
     stays unless ``untested`` is "remove". ``correction`` of the p-values is within the site.
     """
-    found = tests(evidence, max_lag=max_lag)
+    found = judge(evidence, max_lag=max_lag, select=select)
     out = {}
     p = np.concatenate([each.p for each in found.values()])
     if correction != "none":
@@ -51,7 +53,7 @@ def score_weights(
     return out
 
 
-def tests(evidence: SiteEvidence, *, max_lag: int = 1) -> dict[str, GrangerTests]:
+def judge(evidence: SiteEvidence, *, max_lag: int, select: Select) -> dict[str, GrangerTests]:
     """View field → the tests of its weights, flat, in the order of the field's entries: p-values, lags, problems."""
     if evidence.trajectory is None:
         raise CriterionError("there is no trajectory; record one with jali.trajectory(model, train, watch)")
@@ -60,5 +62,5 @@ def tests(evidence: SiteEvidence, *, max_lag: int = 1) -> dict[str, GrangerTests
         exponents = evidence.trajectory.exponents.get(field)
         if exponents is not None:
             series = exponents.reshape(len(exponents), -1).T  # (weights, D)
-            found[field] = granger(series, evidence.trajectory.performance, max_lag=max_lag)
+            found[field] = granger(series, evidence.trajectory.performance, max_lag=max_lag, select=select)
     return found

@@ -8,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from jali.batches import batches
+from jali.errors import DataError
 from jali.evidence.gradients import Loss, loss_gradients
 from jali.evidence.results import Evidence, SiteEvidence, SiteTrajectory
 from jali.evidence.states import state_uses
 from jali.evidence.twins import Trajectory
-from jali.errors import DataError
 from jali.site import Site
 from jali.view import unpacked
 
@@ -39,10 +39,7 @@ def collect(
     uses = state_uses(model, items, sites) if "states" in wanted else {}
     gradients = loss_gradients(model, items, sites, loss) if "gradients" in wanted else {}
     return Evidence(
-        {
-            s.name: SiteEvidence(uses.get(s.name, ()), gradients.get(s.name, ()), trained.get(s.name))
-            for s in sites
-        }
+        {s.name: SiteEvidence(uses.get(s.name, ()), gradients.get(s.name, ()), trained.get(s.name)) for s in sites}
     )
 
 

@@ -118,7 +118,8 @@ def trajectory(
     before the first iteration, in all weights), or "rosenstein", the slope of the mean log divergence within the series.
 
     Raises :class:`DataError` for a training that ends before the first window closes, that lasts longer for one of
-    the twins, or that is not deterministic (its first iterations are run twice), and for windows out of range.
+    the twins, or that is not deterministic (its first iterations are run twice), for a perturbation without any effect, and
+    for windows out of range.
     """
     stride = window if stride is None else stride
     _check_windows(window, stride, most)
@@ -131,7 +132,7 @@ def trajectory(
         twin = copy.deepcopy(model)
         moved.apply(twin)
         one, other = _Run(copy.deepcopy(model), train, state), _Run(twin, train, state)
-        windows = _Windows(one.model, other.model, window, stride, method, moved.delta)
+        windows = _Windows(one.model, other.model, window, stride, method, moved.delta, len(moved.indices))
         done = 0
         while (most is None or done < most) and _together(one, other):
             done += 1
@@ -141,6 +142,11 @@ def trajectory(
         raise DataError(
             f"the training ended after {done} iterations, before a window of {window} was full; train longer, or give a "
             "smaller window"
+        )
+    if not windows.parted:
+        raise DataError(
+            f"the twins never parted: {moved.parameter}{list(moved.indices[0])} has no effect on the training, as the weight of "
+            "an input that is always 0; perturb another one"
         )
     return windows.result(done, stride, moved), one.model
 
@@ -208,7 +214,7 @@ class _Windows:
     """One window of the differences of all weights, and what became of those that were full."""
 
     def __init__(
-        self, model: nn.Module, twin: nn.Module, window: int, stride: int, method: Method, delta: float
+        self, model: nn.Module, twin: nn.Module, window: int, stride: int, method: Method, delta: float, moved: int
     ) -> None:
         own = list(model.named_parameters())
         self.names = {name: tuple(parameter.shape) for name, parameter in own}
@@ -216,7 +222,10 @@ class _Windows:
         count = sum(p.numel() for p, _ in self.pairs)
         self.held = np.empty((window, count))  # one iterate per row
         self.full, self.stride, self.method = 0, stride, method
-        self.before = np.full(count, abs(delta))  # the differences just before the window: δ₀ before the first iteration
+        self.parted, self.moved = False, moved  # whether more weights ever differed than were moved
+        self.before = np.full(
+            count, abs(delta)
+        )  # the differences just before the window: δ₀ before the first iteration
         self.exponents: list[Floats] = []
         self.watched: list[Floats] = []
         self.distance: list[float] = []
@@ -231,6 +240,7 @@ class _Windows:
         self.full += 1
         if self.full < len(self.held):
             return False
+        self.parted |= bool(np.count_nonzero(self.held[-1]) > self.moved)
         self.exponents.append(self._reduced())
         self.distance.append(float(np.linalg.norm(self.held[-1])))
         self.ends.append(done)

@@ -1,4 +1,4 @@
-"""The networks of the LEGCNet paper, many at a time: sigmoid multilayer perceptrons without biases, trained by gradient descent."""
+"""The LEGCNet paper's networks, many at a time: sigmoid perceptrons without biases, trained by gradient descent."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ class Descent:
         epoch = len(losses) - 1
         if epoch >= self.epochs:
             return True
-        return epoch >= self.patience and bool(losses[-1] >= (1 - self.gain) * losses[: epoch - self.patience + 1].min())
+        return epoch >= self.patience and bool(
+            losses[-1] >= (1 - self.gain) * losses[: epoch - self.patience + 1].min()
+        )
 
 
 def logits_loss(logits: Tensor, y: Tensor) -> Tensor:
