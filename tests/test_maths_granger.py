@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.tsa.adfvalues import mackinnonp
 from statsmodels.tsa.stattools import adfuller, grangercausalitytests
 from statsmodels.tsa.vector_ar.var_model import VAR
 
 from jali.errors import DataError
 from jali.maths.granger import corrected, granger
 from jali.maths.series import PROBLEMS
-from jali.maths.stationarity import adf, differencing
+from jali.maths.stationarity import _mackinnon, adf, differencing
 
 NEAR = 1e-8  # what is asked of p-values
 seeds = st.integers(0, 2**32 - 1)
@@ -112,10 +113,6 @@ def test_both_are_differenced_as_often_as_the_one_that_needs_more(seed, length):
 
 
 def test_the_surface_of_p_values_has_its_ends_and_its_knot():
-    from statsmodels.tsa.adfvalues import mackinnonp
-
-    from jali.maths.stationarity import _mackinnon
-
     at = np.array([-30, -18.84, -18.82, -5, -2.86, -1.62, -1.61, -1.6, 0, 2.73, 2.75, 9])
     np.testing.assert_allclose(_mackinnon(at), [mackinnonp(each) for each in at], atol=1e-12)
     assert np.isnan(_mackinnon(np.array([np.nan])))
@@ -165,7 +162,8 @@ def test_a_random_walk_is_told_from_noise_at_the_level_of_the_test():
     assert stats.binomtest(int((adf(walks).p < 0.05).sum()), 1000, 0.05).pvalue > 1e-4
     assert (adf(noise).p < 0.05).mean() > 0.95
     order, problem = differencing(walks.cumsum(axis=1))
-    assert (order[problem == 0] == 2).mean() > 0.9
+    assert not problem.any()
+    assert (order == 2).mean() > 0.8  # less the level of the test twice, and what AIC costs
 
 
 def test_a_cause_is_found_and_an_effect_is_no_cause():
@@ -272,6 +270,7 @@ def test_a_trend_has_no_unit_root_test_but_a_word():
     assert (order == 2).all()
 
 
+@settings(max_examples=8, deadline=None)  # the oracle collects garbage at every call
 @given(st.lists(st.floats(0, 1) | st.just(float("nan")), max_size=20), st.sampled_from(["holm", "fdr_bh"]))
 def test_corrections_are_those_of_statsmodels(p, method):
     p = np.array(p)

@@ -70,7 +70,8 @@ def rosenstein(
     Returns ``(S,)``: NaN where a window has a value that is not finite; −inf where the distances are zero from all but one k on,
     or no two points differ: nothing parts. The scale of a window changes nothing.
 
-    Pairs that coincide in all coordinates are no neighbours, as in TISEAN; a distance of zero on the way is left out.
+    Pairs that coincide in all coordinates are no neighbours, as in TISEAN; of equally near ones the nearest in time is taken,
+    and the later of two. A distance of zero on the way is left out.
 
     Raises:
         DynamicsError: W too short for a neighbour of every point, or an argument out of its range.
@@ -101,7 +102,7 @@ def _scaled(series: Floats) -> Floats:
     """Every series times a power of two that takes its span to about 1: no digit changes, and no square underflows."""
     span = np.ptp(series / 2, axis=1, keepdims=True)  # the half cannot overflow
     exponent = np.frexp(span)[1]
-    return np.ldexp(series, -exponent) if len(series) else series
+    return np.ldexp(series, -exponent)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
