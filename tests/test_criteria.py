@@ -73,7 +73,8 @@ def made_up_trajectory(model):
     rng = np.random.default_rng(2)
     performance = rng.normal(size=40)
     exponents = {
-        name: rng.normal(size=(40, *p.shape)) + rng.random(p.shape) * np.roll(performance, -1).reshape(40, *[1] * p.dim())
+        name: rng.normal(size=(40, *p.shape))
+        + rng.random(p.shape) * np.roll(performance, -1).reshape(40, *[1] * p.dim())
         for name, p in model.named_parameters()
     }
     next(iter(exponents.values())).reshape(40, -1)[:, 0] = np.nan

@@ -98,7 +98,10 @@ def network_copy(model):
 @given(window=st.integers(16, 30), stride=st.integers(1, 30), method=st.sampled_from(["direct", "rosenstein"]))
 def test_windows_are_those_of_the_whole_series(name, window, stride, method):
     stride = min(stride, window)
-    model, moved = network(name), jali.Perturbation(next(n for n, _ in network(name).named_parameters()), ((1, 0),), 1e-3)
+    model, moved = (
+        network(name),
+        jali.Perturbation(next(n for n, _ in network(name).named_parameters()), ((1, 0),), 1e-3),
+    )
     seen, _ = jali.trajectory(
         model, training(), accuracy, perturbation=moved, window=window, stride=stride, method=method
     )
@@ -220,7 +223,7 @@ def test_a_training_with_chance_of_its_own_is_refused():
                 model[1].weight += torch.randn(4, 6, generator=generator, dtype=torch.float64)
             yield
 
-    with pytest.raises(DataError, match="not deterministic: after 1 iterations .* differ in '1.weight'"):
+    with pytest.raises(DataError, match=r"not deterministic: after 1 iterations .* differ in '1.weight'"):
         jali.trajectory(network(), train, accuracy, window=10)
 
 
@@ -331,9 +334,7 @@ def test_windows_fewer_than_the_lags_are_told():
 def test_a_plan_by_the_natural_threshold():
     model = network("LSTM")
     seen, _ = jali.trajectory(model, training(400), accuracy, window=20)
-    made = jali.plan(
-        model, "causal", natural_budget(0.05), granularity="weight", sites=["*"], trajectory=seen
-    )
+    made = jali.plan(model, "causal", natural_budget(0.05), granularity="weight", sites=["*"], trajectory=seen)
     own = collect(model, None, sites(model, linear=True), ("trajectory",), trajectory=seen).sites
     for site in sites(model, linear=True):
         found = judge(own[site.name], max_lag=2, select="aic")

@@ -48,7 +48,9 @@ def power_law(values: ArrayLike) -> PowerLaw:
     x = np.sort(given[given > 0])
     candidates = np.unique(x)[:-1]  # a tail of one value has no exponent
     if len(candidates) < LEAST:
-        raise DataError(f"{len(candidates) + 1} different positive values are too few for a power law; give three or more")
+        raise DataError(
+            f"{len(candidates) + 1} different positive values are too few for a power law; give three or more"
+        )
     fits = [_fit(x[np.searchsorted(x, xmin) :]) for xmin in candidates]
     return min((fit for fit in fits if fit.tail >= LEAST), key=lambda fit: fit.distance)
 

@@ -1,7 +1,7 @@
 """Does the causal choice beat a random one? Many seeds, each with its own split, initial weights and order of the examples.
 
-Not in the paper. Random and magnitude remove as many weights of every layer, of the same initial weights, and all are trained again
-in the same way, so that differences are paired.
+Not in the paper. Random and magnitude remove as many weights of every layer, of the same initial weights, and all are trained
+again in the same way, so that differences are paired.
 """
 
 from __future__ import annotations
@@ -54,11 +54,8 @@ def paired(records: Sequence[Record], data: str, choice: str, other: str, number
 def _differences(records: Sequence[Record], number: str, scale: float) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for data in sets_of(records):
-        cells: list[Cell] = [NAMES[data]]
-        for choice in CHOICES:
-            for other in OTHERS:
-                cells.append(mean_interval(paired(records, data, choice, other, number)).text(2, scale))
-        rows.append(tuple(cells))
+        pairs = [paired(records, data, choice, other, number) for choice in CHOICES for other in OTHERS]
+        rows.append((NAMES[data], *(mean_interval(pair).text(2, scale) for pair in pairs)))
     what = {"accuracy": "test accuracy, in points", "epochs": "epochs to convergence"}[number]
     heads = tuple(f"{choice} − {other.format(choice)}" for choice in CHOICES for other in OTHERS)
     count = max((len(per_seed(records, data, "FT", number)) for data in sets_of(records)), default=0)
