@@ -5,7 +5,7 @@ TASK   ?= digits
 OUT    ?= out/demo-$(TASK)
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check clean bench bench-blocks bench-maths readme
+.PHONY: demo test check clean bench bench-blocks bench-gpu bench-maths readme
 
 # The stamp is rebuilt whenever the dependencies change.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -35,6 +35,10 @@ bench: $(VENV)/.installed-bench
 # One layer of k independent blocks, k = 1 to 16; stopped, it goes on where it was.
 bench-blocks: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.blocks $(BENCH)
+
+# Compacted layers beside dense ones on cuDNN; needs a GPU, and a PyTorch that can use it.
+bench-gpu: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.gpu $(BENCH)
 
 bench-maths: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.maths

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT
+from benchmarks.blocks import KINDS
 from benchmarks.import_time import LIMIT
 from jali.report.tables import Cell, Table, markdown, percent
 from jali.runs.store import RecordStore
@@ -19,6 +20,10 @@ from jali.studies.base import find_study
 README = ROOT / "README.md"
 MATHS = ROOT / "benchmarks" / "results" / "maths.json"
 INFERENCE = ROOT / "benchmarks" / "results" / "inference.json"
+TRAJECTORY = ROOT / "benchmarks" / "results" / "trajectory.json"
+LEGCNET = ROOT / "docs" / "legcnet.md"
+BLOCKS = ROOT / "benchmarks" / "results" / "blocks.json"
+BLOCKS_PAGE = ROOT / "docs" / "blocks.md"
 DENSE = ("torch", "onnxruntime", "openvino")
 SIZES = (
     (512, 512, 1),
@@ -32,9 +37,20 @@ PRUNED = (  # family, sparsity
     ("weight", 0.5), ("weight", 0.9), ("gate-aligned", 0.9), ("block:16x1", 0.9), ("n:m", 0.9), ("block-diagonal", 0.9),
     ("unit", 0.5), ("unit", 0.75),
 )  # fmt: skip
-STUDIES = {  # page → the studies whose tables it shows
+STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it shows
     README: ("fold-mnist",),
+    BLOCKS_PAGE: (),
     ROOT / "docs" / "reproduction.md": ("lattice-table1", "lattice-table2"),
+    LEGCNET: (
+        "legcnet-table1",
+        "legcnet-table2",
+        "legcnet-table3",
+        "legcnet-table4",
+        "legcnet-figure5",
+        "legcnet-figure6",
+        "legcnet-sensitivity",
+        "legcnet-verdict",
+    ),
 }
 
 
@@ -45,10 +61,35 @@ def tables(page: Path = README) -> list[Table]:
         for name in STUDIES[page]
         for table in find_study(name).summary(RecordStore(ROOT / "docs" / "results" / name).records())
     ]
-    if page != README:
-        return found
-    content = json.loads(MATHS.read_text(encoding="utf-8"))
-    return [*found, speeds(content), contracts(content), inference(json.loads(INFERENCE.read_text(encoding="utf-8")))]
+    if page == README:
+        maths = _read(MATHS)
+        found += [speeds(maths), contracts(maths), inference(_read(INFERENCE))]
+    if page == BLOCKS_PAGE:
+        found.append(blocks(_read(BLOCKS)))
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def recording(content: dict[str, Any]) -> Table:
+    """What it costs to record a training."""
+    limits, windows = content["limits"], content["window_seconds"]
+    rows: tuple[tuple[Cell, ...], ...] = (
+        ("plain training, seconds", f"{content['plain_seconds']:.1f}", "–"),
+        ("with its twin, recorded and reduced, seconds", f"{content['recorded_seconds']:.1f}", "–"),
+        ("times as long", f"{content['times']:.2f}", f"{limits['times']:g}"),
+        ("largest memory of the process, GiB", f"{content['memory_gb']:.2f}", f"{limits['memory_gb']:g}"),
+        ("of that, reducing one window by equation 5, seconds", f"{windows['direct']:.3f}", "–"),
+        ("reducing one window by Rosenstein's method instead, seconds", f"{windows['rosenstein']:.2f}", "–"),
+    )
+    caption = (
+        f"MNIST, {content['weights']:,} weights in float64, {content['iterations']:,} iterations of 128 images, "
+        f"{content['windows']} windows of 200; processor seconds of one thread. {_where(content)}"
+    )
+    return Table("Recording a whole training", ("what", "measured", "limit"), rows, caption)
 
 
 def speeds(content: dict[str, Any]) -> Table:
@@ -127,6 +168,24 @@ def contracts(content: dict[str, Any]) -> Table:
         f"by a seed; outputs and final states. {_where(content)}"
     )
     return Table("Same results, light import", ("what", "measured", "limit"), tuple(rows), caption)
+
+
+def blocks(content: dict[str, Any]) -> Table:
+    """Speed of a layer of k independent blocks beside PyTorch's dense layer."""
+    rows: list[tuple[Cell, ...]] = []
+    for row in content["rows"]:
+        dense = row["torch"]["median"]
+        ratios = [f"{dense / row[kind]['median']:.2f}" if kind in row else "–" for kind in KINDS]
+        size = (row["hidden"], row["batch"], row["k"])
+        rows.append((*map(str, size), f"{1e6 * dense:,.0f}", *ratios, f"{1 / row['work']:.2f}"))
+    worst = max(row[kind]["error"] for row in content["rows"] for kind in KINDS if kind in row)
+    caption = (
+        f"One LSTM layer, {content['features']} features, {content['steps']} steps, float32, one thread: how many "
+        "times as fast as PyTorch's dense layer, whose median is given, interleaved in one run; the last column is what the "
+        f"multiply-adds alone would give. Largest difference from the masked layer: {worst:.0e}. {_where(content)}"
+    )
+    header = ("H", "batch", "k", "dense (µs)", *KINDS, "by multiply-adds")
+    return Table("Speed of k independent blocks", header, tuple(rows), caption)
 
 
 def _milliseconds(seconds: float) -> str:

@@ -60,6 +60,7 @@ def prune(
 ) -> Result:
     """Plan, cut, repair: the smaller model with its plan, and a summary that prints well.
 
+    ``budget``: the fraction of the units removed, or a :class:`jali.Budget`; without one half of them go, and a note says so.
     ``data`` calibrates both the criterion and the fold; without data nothing is folded, and a note says so.
     ``example_inputs`` defaults to the first batch of ``data``. The other arguments are those of :func:`plan`. With
     ``granularity="weight"`` or a ``pattern`` nothing can be made smaller and the result is the masked model; a note says so.

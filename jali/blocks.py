@@ -18,7 +18,7 @@ from jali.errors import BudgetError, ModelError
 from jali.maths.decomposition import merged, renumbered, staged_components, weak_components
 from jali.maths.modularity import communities
 from jali.maths.partition import balanced_partition, inside
-from jali.plain import is_whole
+from jali.plain import is_whole, seed_of
 from jali.site import Site
 from jali.site import sites as sites_of
 from jali.view import View, read
@@ -123,7 +123,7 @@ def decompose(
     communities are Louvain's, of any number and size, drawn with ``seed``. ``sites``: names or patterns such as
     ``"encoder.*"``; by default all recurrent ones.
 
-    Raises :class:`BudgetError` for a ``k`` that a site cannot have, :class:`ModelError` for anything else.
+    Raises :class:`BudgetError` for a ``k`` that a site cannot have, :class:`SeedError`, :class:`ModelError` for anything else.
     """
     if by not in BY:
         raise ModelError(f"by={by!r} is unknown; it is one of {', '.join(BY)}")
@@ -131,6 +131,7 @@ def decompose(
         raise BudgetError(f"k={k!r} is not a number of blocks; give a whole number from 1, or None")
     if k is not None and by == "condensation":
         raise BudgetError("the condensation has as many blocks as it has; leave k out, or choose another by=")
+    seed = seed_of(seed)
     found = [_blocks(read(model, site), site, k, by, seed) for site in _chosen(model, sites)]
     return Decomposition(type(model).__name__, by, tuple(found))
 

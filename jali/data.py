@@ -16,14 +16,20 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from jali.errors import DataError
+from jali.kept import kept
+from jali.plain import seed_of
+
+if TYPE_CHECKING:
+    from jali.speech import Clips
 
 VALIDATION_FRACTION = 0.1  # of MNIST's 60 000 training images
 
@@ -80,14 +86,14 @@ def load(name: str, root: str | Path | None = None, *, seed: int = 0) -> Dataset
     MNIST only the validation part is drawn; the test part is always the canonical 10 000 images.
 
     Raises :class:`~jali.errors.DataError` for an unknown name, a missing file (with the way to get it) or a file whose
-    content fails its checksum (with both checksums).
+    content fails its checksum (with both checksums); :class:`~jali.errors.SeedError` for a seed that is none.
     """
     if name not in _LOADERS:
         near = difflib.get_close_matches(name, _LOADERS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise DataError(f"unknown data set {name!r}; known: {', '.join(names())}{hint}")
     folder = root if root is not None else os.environ.get("JALI_DATA") or None
-    return _LOADERS[name](None if folder is None else Path(folder), seed)
+    return _LOADERS[name](None if folder is None else Path(folder), seed_of(seed))
 
 
 def batches(
@@ -206,7 +212,7 @@ def _speech_commands(root: Path | None, seed: int) -> Dataset:
     """The test set of Speech Commands v0.02 (P. Warden, 2018): 4 890 clips of one second, ten words, silence, unknown.
 
     Log-mel energies (:mod:`jali.speech`), each band standardized by the training part. Split 64 : 16 : 20, stratified by
-    class, and no speaker is in two parts.
+    class, and no speaker is in two parts. The energies are kept in the user's cache (:func:`jali.kept.kept`).
     """
     return _words(root, seed, "speech-commands", 320, 49)
 
@@ -220,9 +226,7 @@ def _speech_commands_400(root: Path | None, seed: int) -> Dataset:
 def _words(root: Path | None, seed: int, name: str, hop: int, steps: int) -> Dataset:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    from jali.speech import clips
-
-    x, y, speakers, words = clips(_content(root, SPEECH), hop, steps)
+    x, y, speakers, words = _clips(root, name, hop, steps)
     rest, test = next(StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(x, y, speakers))
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(x[rest], y[rest], speakers[rest])
     train, validation = (rest[part] for part in next(folds))
@@ -237,6 +241,28 @@ def _words(root: Path | None, seed: int, name: str, hop: int, steps: int) -> Dat
         steps=x.shape[1],
         features=x.shape[2],
     )
+
+
+def _clips(root: Path | None, name: str, hop: int, steps: int) -> Clips:
+    """The features of the clips, computed once: with 400 steps they take half a minute."""
+    import scipy
+
+    from jali import speech
+
+    path = _file(root, SPEECH)
+    archive = hashlib.sha256(path.read_bytes()).hexdigest()  # what is kept was computed from this file, verified
+    code = hashlib.sha256(Path(speech.__file__).read_bytes()).hexdigest()
+    of = f"{archive} {SPEECH.content_md5} {code} hop {hop} steps {steps} numpy {np.__version__} scipy {scipy.__version__}"
+    computed = partial(_computed, path, hop, steps)
+    found = kept(_cache() / SPEECH.set_name / f"{name}.features", of, computed)
+    return speech.Clips(found["x"], found["y"], found["speakers"], tuple(map(str, found["words"])))
+
+
+def _computed(path: Path, hop: int, steps: int) -> dict[str, np.ndarray]:
+    from jali.speech import clips
+
+    found = clips(_verified(path, SPEECH), hop, steps)
+    return {"x": found.x, "y": found.y, "speakers": found.speakers, "words": np.array(found.words)}
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -293,7 +319,18 @@ def _split(x: np.ndarray, y: np.ndarray, index: np.ndarray) -> Split:
 
 
 def _content(root: Path | None, source: Source) -> bytes:
-    return _verified(_download(source) if root is None else _local(root, source), source)
+    return _verified(_file(root, source), source)
+
+
+def _file(root: Path | None, source: Source) -> Path:
+    return _download(source) if root is None else _local(root, source)
+
+
+def _cache() -> Path:
+    """The user's cache of downloads and of what is computed from them."""
+    import pooch
+
+    return Path(pooch.os_cache("jali"))
 
 
 def _how_to_get(source: Source) -> str:
@@ -324,7 +361,7 @@ def _download(source: Source) -> Path:
                 mirror + source.file,
                 known_hash=f"md5:{source.gz_md5}",
                 fname=source.file,
-                path=Path(pooch.os_cache("jali")) / source.set_name,
+                path=_cache() / source.set_name,
             )
             return Path(path)
         except (OSError, ValueError) as error:  # requests' errors are OSErrors; a failed checksum is a ValueError

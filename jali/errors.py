@@ -26,6 +26,10 @@ class ScheduleError(JaliError, ValueError):
     """A schedule with values outside their range, or a pruner whose steps come in the wrong order."""
 
 
+class SeedError(JaliError, ValueError):
+    """A seed that is no whole number from 0 to 2³² − 1."""
+
+
 class CriterionError(JaliError, ValueError):
     """An unknown criterion, or an option that it does not have."""
 

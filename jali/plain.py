@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
+from jali.errors import SeedError
+
+LARGEST_SEED = 2**32 - 1  # every generator in use takes it
+
 
 def is_whole(value: Any) -> TypeGuard[int]:
     """Whether ``value`` is an integer of Python or numpy; True and False are none."""
@@ -20,6 +24,18 @@ def is_finite(value: Any) -> bool:
         return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
     except OverflowError:  # an integer of Python that is too large
         return False
+
+
+def is_seed(value: Any) -> TypeGuard[int]:
+    """Whether ``value`` is a whole number from 0 to 2³² − 1."""
+    return is_whole(value) and 0 <= value <= LARGEST_SEED
+
+
+def seed_of(value: Any) -> int:
+    """``value`` as a plain integer; :class:`SeedError` if it is no seed, also where nothing would be drawn with it."""
+    if not is_seed(value):
+        raise SeedError(f"seed {value!r} is not a whole number from 0 to {LARGEST_SEED}; give one, e.g. seed=0")
+    return int(value)
 
 
 def parse_json(text: str | bytes) -> Any:

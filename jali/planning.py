@@ -31,6 +31,8 @@ from jali.plans.decide import WeightMasks
 from jali.site import Site, sites
 from jali.view import View, check_parameters, read
 
+DEFAULT = 0.5
+DEFAULT_NOTE = f"no budget was given, so it is the default, {DEFAULT}: the fraction removed"
 WeightScores = dict[Site, dict[str, np.ndarray]]
 
 
@@ -52,9 +54,9 @@ def plan(
     """Decide what goes. ``model`` is not changed.
 
     ``criterion``: a name of :func:`jali.criteria`, with its ``options``. ``budget``: the fraction removed, in (0, 1), or
-    a :class:`jali.Budget`; 0.5 by default. ``data``: calibration data for criteria that need it: a tensor, an iterable of
-    batches or a DataLoader; ``(x, y)`` batches are understood. ``granularity``: "unit" (can be compacted) or "weight"
-    (masks only).
+    a :class:`jali.Budget`; 0.5 by default, and a note then says so.
+    ``data``: calibration data for criteria that need it: a tensor, an iterable of batches or a DataLoader; ``(x, y)`` batches are
+    understood. ``granularity``: "unit" (can be compacted) or "weight" (masks only).
     ``pattern``: weights that go together, for fast kernels: "weight", "gate-aligned", "block:16x1", "3:32" (of every 32
     columns of a row 3 stay) or "block-diagonal:4" (4 groups of units that do not read each other); the last two fix the
     budget; see :mod:`jali.plans.pattern`. But for "unit" it implies weights.
@@ -63,14 +65,17 @@ def plan(
     ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
     planned only where it is named. ``loss(output, target)`` for criteria that need gradients, ``trajectory``
     (of :func:`jali.trajectory`) for those that need a training.
+    ``seed``: of whatever is drawn, a whole number from 0 to 2³² − 1.
     Raises :class:`ModelError` (also for NaN or infinite values in any parameter of the model), :class:`CriterionError`,
-    :class:`BudgetError` or :class:`DataError`.
+    :class:`BudgetError`, :class:`SeedError` or :class:`DataError`.
     """
     planner = Planner.of(model, criterion, data, granularity, pattern, weights, sites, options, loss, seed, trajectory)
     limit = planner.budget(budget)
     result = planner.decide(model, limit)
     if result.sparsity == 0.0:
         raise BudgetError(nothing_goes(limit, result))
+    if budget is None and planner.pattern.sparsity is None:
+        result = dataclasses.replace(result, notes=(*result.notes, DEFAULT_NOTE))
     return result
 
 
@@ -136,7 +141,7 @@ class Planner:
         """``budget`` as a :class:`Budget`, 0.5 by default; with an ``n:m`` pattern the one that it fixes."""
         fixed = self.pattern.sparsity
         if fixed is None:
-            return Budget.of(0.5 if budget is None else budget)
+            return Budget.of(DEFAULT if budget is None else budget)
         limit = Budget.of(fixed if budget is None else budget)
         if limit.sparsity is None or abs(limit.sparsity - fixed) > 1e-9:
             raise BudgetError(f"pattern {self.pattern.name!r} removes {fixed:.6g} of the weights; leave the budget out")
@@ -151,9 +156,9 @@ class Planner:
 
     def decide_weights(self, scores: WeightScores, limit: Budget, before: Plan | None = None) -> Plan:
         """The plan by the given scores of the weights. What went ``before`` goes first, whatever it scores."""
-        groups = self._groups(scores, before)
+        groups, notes = self._groups(scores, before), _indifferent(scores)
         if before is None:
-            return self.weight_plan(decide_weights(scores, limit, self.pattern, groups=groups), limit, groups)
+            return self.weight_plan(decide_weights(scores, limit, self.pattern, groups=groups), limit, groups, notes)
         old = {site: before.site(site.name).keep for site in self.sites}
         sunk = {
             s: {f: np.where(old[s][f], v, -np.inf) for f, v in fields.items() if f in old[s]}
@@ -161,7 +166,8 @@ class Planner:
         }
         keep = decide_weights(sunk, limit, self.pattern, groups=groups)
         # Groups at an edge are smaller, so that the nearest number of weights may be met without one that had gone.
-        return self.weight_plan({s: {f: m & old[s][f] for f, m in keep[s].items()} for s in self.sites}, limit, groups)
+        kept = {s: {f: m & old[s][f] for f, m in keep[s].items()} for s in self.sites}
+        return self.weight_plan(kept, limit, groups, notes)
 
     def _groups(self, scores: WeightScores, before: Plan | None) -> Mapping[Site, np.ndarray] | None:
         """The groups of units of a ``block-diagonal:k`` pattern: those of ``before``, or new ones."""
@@ -177,7 +183,13 @@ class Planner:
         field = _FIELDS.get(self.weights)
         return scores if field is None else {site: {field: found[field]} for site, found in scores.items()}
 
-    def weight_plan(self, keep: WeightMasks, limit: Budget, groups: Mapping[Site, np.ndarray] | None = None) -> Plan:
+    def weight_plan(
+        self,
+        keep: WeightMasks,
+        limit: Budget,
+        groups: Mapping[Site, np.ndarray] | None = None,
+        notes: Sequence[str] = (),
+    ) -> Plan:
         """The plan that keeps the weights ``keep``, decided by ``limit``, on the way to separate ``groups`` of units."""
         planned = [
             SitePlan(
@@ -189,7 +201,7 @@ class Planner:
             )
             for site in self.sites
         ]
-        return self._plan(planned, limit, self.pattern.name if self.named else None)
+        return self._plan(planned, limit, self.pattern.name if self.named else None, notes)
 
     def _unit_plan(self, scores: Mapping[Site, np.ndarray], limit: Budget, before: Plan | None) -> Plan:
         gone = {site: () if before is None else before.site(site.name).removed for site in self.sites}
@@ -207,11 +219,11 @@ class Planner:
             )
             for site in self.sites
         ]
-        return self._plan(planned, limit, None)
+        return self._plan(planned, limit, None, _indifferent({site: {"unit": scores[site]} for site in self.sites}))
 
-    def _plan(self, planned: Sequence[SitePlan], limit: Budget, pattern: str | None) -> Plan:
+    def _plan(self, planned: Sequence[SitePlan], limit: Budget, pattern: str | None, more: Sequence[str]) -> Plan:
         method = self.criterion
-        notes = (*self._narrowest(planned), *_on_the_way(planned))
+        notes = (*self._narrowest(planned), *_on_the_way(planned), *more)
         return Plan(self.granularity, method.name, limit, tuple(planned), method.options, self.seed, notes, pattern)
 
     def _narrowest(self, planned: Sequence[SitePlan]) -> tuple[str, ...]:
@@ -238,6 +250,20 @@ def _on_the_way(planned: Sequence[SitePlan]) -> tuple[str, ...]:
     """Where groups of units still read each other."""
     left = [(site.name, site.between()) for site in planned if site.groups]
     return tuple(f"{name!r} still has {count:,} weights between its groups of units" for name, count in left if count)
+
+
+def _indifferent(scores: WeightScores) -> tuple[str, ...]:
+    """Sites whose scores tell nothing apart, as where every weight is zero."""
+    notes = []
+    for site, fields in scores.items():
+        values = np.concatenate([value.ravel() for value in fields.values()])
+        if len(values) > 1 and (values == values[0]).all():
+            what = "unit" if "unit" in fields else "weight"
+            notes.append(
+                f"every {what} of {site.name!r} scores {values[0]:.4g}: nothing tells them apart, and the last ones go first; "
+                "check its weights"
+            )
+    return tuple(notes)
 
 
 _FIELDS = {"recurrent": "w_rec", "input": "w_in"}

@@ -149,6 +149,7 @@ class Cubic(Schedule):
         _fraction(self, "initial", zero=True)
         if self.end <= self.start:
             raise ScheduleError(f"Cubic: end={self.end} is not after start={self.start}; give a later end")
+        _fits(self, self.end - self.start, f"the {self.end - self.start} from start={self.start} to end={self.end}")
 
     @property
     def begin(self) -> int:
@@ -237,6 +238,7 @@ class SET(Schedule):
         _fraction(self, "fraction")
         if self.start not in ("random", "criterion"):
             raise ScheduleError(f"{type(self).__name__}: start={self.start!r} is neither 'random' nor 'criterion'")
+        _fits(self, self.end, f"end={self.end}")
 
     @property
     def begin(self) -> int:
@@ -275,6 +277,8 @@ class RigL(SET):
                 "RigL grows by the gradient of one batch, so its clock is 'step'; for a change per epoch, set every= to "
                 "the number of batches of an epoch"
             )
+        if self.every == self.end:
+            raise ScheduleError(f"RigL: nothing moves at end={self.end}, where its fraction is 0; give a smaller every")
 
     def regrow(self, time: int) -> float:
         return self.fraction / 2 * (1 + math.cos(math.pi * time / self.end)) if time and self.due(time) else 0.0
@@ -294,6 +298,14 @@ def _check(schedule: Any, **least: int) -> None:
 def _whole(schedule: Any, name: str, value: Any, smallest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < smallest:
         raise ScheduleError(f"{type(schedule).__name__}: {name}={value!r} is not a whole number, at least {smallest}")
+
+
+def _fits(schedule: Any, span: int, named: str) -> None:
+    """There must be room for one change on the way, or ``every`` says nothing."""
+    if schedule.every > span:
+        raise ScheduleError(
+            f"{type(schedule).__name__}: every={schedule.every} is more than {named}; give a smaller every or a later end"
+        )
 
 
 def _fraction(schedule: Any, name: str, *, zero: bool = False) -> None:

@@ -70,7 +70,8 @@ def test_the_numbers_are_those_of_the_parts(model, data):
     assert site.information["I(X; h_T) gaussian"] == pytest.approx(value, abs=1e-4)
     assert "3 principal components of 15 features" in site.information["X"]
     assert set(found.task) == {"I(Y; answer) discrete, Miller-Madow" + when for when in ("", " after")}
-    assert site.notes == ("spectrum: the first 16 of 80 sequences, 5 of 5 steps",)
+    assert site.notes[0] == "spectrum: the first 16 of 80 sequences, 5 of 5 steps"
+    assert [note.split(":")[0] for note in site.notes[1:]] == ["largest exponent at tau"]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 

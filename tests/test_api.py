@@ -1,5 +1,6 @@
 """The public verbs on a user's module: plan, mask, compact, prune, save and load."""
 
+import copy
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 import jali
+from jali.criterion import get
 from jali.errors import BudgetError, CriterionError, DataError, FileError, ModelError, PlanError
 
 
@@ -34,8 +36,8 @@ def data():
     return [(torch.randn(16, 5, 4), torch.randint(0, 3, (16,))) for _ in range(2)]
 
 
-@pytest.mark.parametrize("criterion", sorted(jali.criteria()))
-def test_every_criterion_prunes_saves_and_loads(criterion, model, data, tmp_path):
+@pytest.mark.parametrize("criterion", [name for name in jali.criteria() if "unit" in get(name).granularities])
+def test_every_criterion_of_units_prunes_saves_and_loads(criterion, model, data, tmp_path):
     result = jali.prune(model, criterion, 0.5, data)
     assert result.plan.sparsity == 0.5
     assert result.after.parameters < result.before.parameters
@@ -48,12 +50,25 @@ def test_every_criterion_prunes_saves_and_loads(criterion, model, data, tmp_path
     assert again.to_json() == result.plan.to_json()
 
 
-def test_weight_plans_mask(model):
-    plan = jali.plan(model, "magnitude", 0.9, granularity="weight")
-    assert abs(plan.sparsity - 0.9) < 1e-3
-    zeros = sum(int((p == 0).sum()) for name, p in jali.mask(model, plan).named_parameters() if "weight_" in name)
-    assert zeros >= sum(site.counts()[0] for site in plan.sites)
+@pytest.mark.parametrize("criterion", [name for name in jali.criteria() if "weight" in get(name).granularities])
+def test_every_criterion_of_weights_masks_saves_and_loads(criterion, model, data, tmp_path):
+    plan = jali.plan(model, criterion, 0.9, data, granularity="weight")
+    assert abs(plan.sparsity - 0.9) < 0.01
+    masked = jali.mask(model, plan)
+    zeros = sum(int((p == 0).sum()) for name, p in masked.named_parameters() if "weight_" in name)
+    assert zeros >= sum(site.counts()[0] for site in plan.sites) > 0
     assert jali.Plan.from_json(plan.to_json()).to_json() == plan.to_json()
+    assert jali.plan(model, criterion, 0.9, data, granularity="weight").to_json() == plan.to_json()
+    assert jali.save(masked, tmp_path, plan=plan, example_inputs=data[0][0])
+    assert torch.equal(jali.load(tmp_path)(data[0][0]), masked(data[0][0]))
+
+
+@pytest.mark.parametrize("name", jali.criteria())
+def test_a_criterion_asked_for_what_it_does_not_score_says_what_it_does(name, model, data):
+    for granularity in {"unit", "weight"} - set(get(name).granularities):
+        (has,) = get(name).granularities
+        with pytest.raises(CriterionError, match=f"no scores of {granularity} granularity; give granularity='{has}'"):
+            jali.plan(model, name, 0.5, data, granularity=granularity)
 
 
 def test_a_projection_that_stops_the_budget_is_named():
@@ -66,6 +81,39 @@ def test_a_projection_that_stops_the_budget_is_named():
     assert jali.plan(model, "random", 0.25).notes == ()
     with pytest.raises(BudgetError, match=r"removes nothing .*can have no fewer units than 9"):
         jali.plan(jali.compact(model, made), "random", 0.2)
+
+
+def test_a_budget_that_was_not_given_is_said(model, data):
+    (note,) = jali.plan(model, "random").notes
+    assert note == "no budget was given, so it is the default, 0.5: the fraction removed"
+    assert jali.plan(model, "random").budget == jali.Budget(0.5)
+    assert note in str(jali.prune(model, "random", data=data))
+    assert jali.plan(model, "random", 0.5).notes == ()
+    assert jali.plan(model, "magnitude", pattern="1:2").notes == ()
+    assert "0.5000 is the budget (the default)" in str(jali.Pruner(copy.deepcopy(model), "magnitude"))
+    assert "0.5000 is the budget\n" in str(jali.Pruner(copy.deepcopy(model), "magnitude", 0.5))
+    assert "0.5000 is the budget\n" in str(jali.Pruner(copy.deepcopy(model), "magnitude", pattern="1:2"))
+
+
+def test_a_layer_that_is_all_zero_is_named():
+    zero = nn.Sequential(nn.LSTM(3, 8), nn.LSTM(8, 4))
+    for parameter in zero[1].parameters():
+        nn.init.zeros_(parameter)
+    (note,) = jali.plan(zero, "magnitude", 0.5).notes
+    assert note.startswith("every unit of '1.l0' scores 0: nothing tells them apart")
+    assert jali.plan(zero, "magnitude", 0.5, sites=["0.*"]).notes == ()
+    assert jali.plan(zero, "magnitude", 0.5).site("1.l0").removed == (2, 3)
+
+
+def test_zero_weights_are_named_too_and_a_pruner_says_so_at_every_change():
+    layer = nn.GRU(2, 4)
+    assert jali.plan(layer, "magnitude", 0.5, granularity="weight").notes == ()
+    nn.init.zeros_(layer.weight_hh_l0)
+    assert jali.plan(layer, "magnitude", 0.5, granularity="weight").notes == ()
+    (note,) = jali.plan(layer, "magnitude", 0.5, granularity="weight", weights="recurrent").notes
+    assert note.startswith("every weight of 'l0' scores 0: nothing tells them apart")
+    pruner = jali.Pruner(layer, "magnitude", 0.5, granularity="weight", weights="recurrent")
+    assert pruner.plan.notes == (note,)
 
 
 def test_mistakes_get_one_clear_error(model, data, tmp_path):

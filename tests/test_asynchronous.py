@@ -202,7 +202,7 @@ def test_exploding_weights_are_one_clear_error():
     [
         (lambda: AsynchronousNetwork(0, 1, 1), ModelError, "inputs is 0; give a whole number, at least 1"),
         (lambda: AsynchronousNetwork(1, -1, 1), ModelError, "hidden is -1"),
-        (lambda: AsynchronousNetwork(1, 1, 1, seeds=[]), ModelError, "seeds are"),
+        (lambda: AsynchronousNetwork(1, 1, 1, seeds=[]), ModelError, "seeds is empty"),
         (lambda: AsynchronousNetwork(1, 1, 1, clip=0), ModelError, "clip is 0"),
         (lambda: AsynchronousNetwork(1, 5000, 1), ModelError, "at most 2000"),
         (lambda: AsynchronousNetwork(1, 1, 1, adjacency=np.ones((3, 3))), ModelError, "edges into inputs"),

@@ -11,7 +11,7 @@ from torch import nn
 
 import jali
 from jali.criterion import get, registry
-from jali.errors import CriterionError, DataError, JaliError, ModelError
+from jali.errors import CriterionError, DataError, JaliError, ModelError, SeedError
 from jali.evidence import Perturbation, SiteEvidence, SiteTrajectory, Trajectory, Use, collect
 from jali.maths.context import irreducible_columns, irreducible_rows
 from jali.maths.local_laplacian import local_laplacian
@@ -24,8 +24,8 @@ from jali.view import View, read
 from tests.strategies_context import incidences, irreducible_by_sets
 
 NAMES = sorted(jali.criteria())
-WEIGHTS = [name for name in NAMES if hasattr(get(name).module, "score_weights")]
-UNITS = [name for name in NAMES if hasattr(get(name).module, "score")]
+WEIGHTS = [name for name in NAMES if "weight" in get(name).granularities]
+UNITS = [name for name in NAMES if "unit" in get(name).granularities]
 
 
 class Sequence(nn.Module):
@@ -303,7 +303,7 @@ def test_an_unknown_option_is_answered_with_the_known_ones(name):
 
 def _functions(name):
     module = get(name).module
-    return [getattr(module, function) for function in ("score", "score_weights") if hasattr(module, function)]
+    return [getattr(module, function) for function in registry.FUNCTIONS.values() if hasattr(module, function)]
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,6 @@ def test_a_name_near_to_none_is_answered_with_all():
         ("moebius", {"density": float("nan")}, "density is nan; give a finite number"),
         ("moebius", {"steps": 1.5}, "steps is 1.5; give a whole number"),
         ("moebius", {"steps": True}, "steps is True; give a whole number"),
-        ("random", {"seed": None}, "seed is None; give a whole number"),
         ("random", ["seed"], "not a mapping"),
     ],
 )
@@ -348,10 +347,13 @@ def test_an_option_of_the_wrong_type_is_refused_before_anything_runs(name, optio
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("seed", [True, 1.0, "1", None])
+@pytest.mark.parametrize("seed", [True, 1.0, "1", None, -1])
 def test_a_seed_is_a_whole_number(name, seed):
-    with pytest.raises(CriterionError, match="seed"):
+    with pytest.raises(SeedError, match=f"seed {seed!r} is not a whole number"):
         get(name, seed=seed)
+    if name == "random":
+        with pytest.raises(SeedError, match=f"seed {seed!r} is not a whole number"):
+            get(name, {"seed": seed})
 
 
 @pytest.mark.parametrize(
@@ -365,7 +367,6 @@ def test_a_seed_is_a_whole_number(name, seed):
         ("moebius", {"steps": 0}, "steps 0 is below 1"),
         ("column-sum", {"epsilon": 0.0}, r"epsilon 0\.0 is not positive"),
         ("column-sum", {"epsilon": -1.0}, r"epsilon -1\.0 is not positive"),
-        ("random", {"seed": -1}, "seed -1 is negative"),
         ("reconstruction", {"ridge": 0.0}, r"ridge 0\.0 is not positive"),
     ],
 )
@@ -400,11 +401,14 @@ def test_numbers_of_numpy_become_plain_options():
     assert [type(value) for value in options.values()] == [float, int]
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - set(WEIGHTS)))
-def test_a_criterion_without_weight_scores_names_those_that_have_them(name):
-    with pytest.raises(CriterionError, match="no scores of weight granularity") as caught:
-        get(name).score_weights(unit_view(np.eye(3)), SiteEvidence())
-    assert all(able in str(caught.value) for able in WEIGHTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_criterion_without_scores_of_a_granularity_names_those_that_have_them(name):
+    view, found = unit_view(np.eye(3)), get(name)
+    for granularity, able in (("unit", UNITS), ("weight", WEIGHTS)):
+        if granularity not in found.granularities:
+            with pytest.raises(CriterionError, match=f"no scores of {granularity} granularity") as caught:
+                (found.score if granularity == "unit" else found.score_weights)(view, SiteEvidence())
+            assert all(other in str(caught.value) for other in able)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "gradients" in get(name).needs])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import jali
-from jali.errors import BudgetError, CriterionError
+from jali.errors import BudgetError, CriterionError, SeedError
 from jali.maths.spectral import expansion
 from jali.plans.ramanujan import edges_at_loss
 
@@ -62,7 +62,7 @@ def test_random_regular_knows_no_weights_but_the_seed():
         changed = network()
         next(changed.parameters()).mul_(3)
     assert jali.plan(changed, "random-regular", 0.8, granularity="weight").sites == one.sites
-    with pytest.raises(CriterionError, match="seed -1 is negative"):
+    with pytest.raises(SeedError, match="seed -1 is not a whole number"):
         jali.plan(network(), "random-regular", 0.8, granularity="weight", seed=-1)
     for name, option in (("strength", 1e400), ("floor", 2.0)):
         with pytest.raises(CriterionError, match=name):

@@ -16,7 +16,7 @@ from jali.runs.store import RecordStore
 from jali.studies import expander_controls, expander_runs
 from jali.studies.base import Settings, find_study
 from jali.studies.expander_controls import STRENGTHS, ExpanderControls
-from jali.studies.expander_mnist import ExpanderMnist
+from jali.studies.expander_mnist import ExpanderMnist, _interpolated
 from jali.studies.runner import run_study
 
 SMALL = expander_runs.ExpanderRecipe(
@@ -45,9 +45,40 @@ def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch)
         for layer in ("W_xh", "W_hh"):
             for bound in "SR":
                 assert 0 < record.metrics[f"crossing {layer} {bound}"].value <= 1
-    for words in ("Where the bounds are lost", "Crossings by width", "both layers cut", "Δ_S, random mask"):
+                assert 0 < record.metrics[f"crossing {layer} per gate {bound}"].value <= 1
+                assert record.metrics[f"crossing {layer} per gate {bound} weighted"].n == 4
+        assert record.data["processor seconds"] > 0
+    for words in (
+        "W_hh per gate, 12 units",
+        "LSTM on digits: where the bounds are lost",
+        "LSTM on digits: crossings by width",
+        "LSTM on digits: which width fits the paper",
+        "LSTM on digits: accuracy, both layers cut",
+        "Δ_S, random mask",
+    ):
         assert words in shown
     assert "tasks are already recorded" in run(ExpanderMnist(), tmp_path)[0]
+
+
+def test_a_width_lies_between_those_that_were_trained_or_is_not_told():
+    assert _interpolated([64, 128, 256], [0.2, 0.4, 0.6], 0.5) == "181"  # half way in the logarithm
+    assert _interpolated([64, 128], [0.2, 0.4], 0.4) == "128"
+    assert _interpolated([64, 128], [0.2, 0.4], 0.5) == "none from 64 to 128 (20 % at 64, 40 % at 128)"
+
+
+def test_an_unfinished_run_shows_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(ExpanderMnist, "full", SMALL)
+    study = ExpanderMnist()
+    store = RecordStore(tmp_path)
+    tasks = study.tasks(Settings())
+    assert [task.key["what"] for task in tasks] == ["dense"] * 2 + ["cut"] * 4
+    records = [study.run(task, store, lambda *_: None) for task in (*tasks[:2], tasks[-1])]
+    titles = [table.title for table in study.summary(records)]
+    assert "LSTM on digits: accuracy, both layers cut" in titles
+    assert not any("W_hh cut" in title for title in titles)
+    (table,) = (table for table in study.summary(records) if table.title.endswith("both layers cut"))
+    assert [row[0] for row in table.rows] == ["100 %", "20 %"]
+    assert [figure.title for figure in study.figures(records)]
 
 
 def test_the_controls_study_tells_ranks_of_every_family(tmp_path, monkeypatch):

@@ -92,3 +92,25 @@ def test_the_weighted_exponent_is_that_of_the_squared_singular_values():
 def test_a_power_law_says_what_it_cannot_do(values):
     with pytest.raises(DataError, match=r"too few|finite"):
         power_law(values)
+
+
+def test_the_exponent_is_that_of_the_powerlaw_library():
+    library = pytest.importorskip("powerlaw", reason="an oracle of extra explain")
+    rng = np.random.default_rng(3)
+    for size in (10, 50, 300):
+        values = rng.pareto(1.5, size) + 0.1
+        fit, found = library.Fit(values, verbose=False), power_law(values)
+        np.testing.assert_allclose((found.alpha, found.xmin, found.distance), (fit.alpha, fit.xmin, fit.D), rtol=1e-9)
+
+
+def test_values_are_those_of_the_shap_library():
+    library = pytest.importorskip("shap", reason="an oracle of extra explain")
+    rng = np.random.default_rng(4)
+    w, x, base = rng.normal(size=(4, 1)), rng.normal(size=(3, 4)), rng.normal(size=(6, 4))
+
+    def f(r):
+        return np.tanh(r @ w) + r[:, :1] * r[:, 1:2]
+
+    masker = library.maskers.Independent(base, max_samples=len(base))
+    explained = library.explainers.Exact(lambda r: f(r)[:, 0], masker)(x, silent=True)
+    np.testing.assert_allclose(shapley(f, x, base)[:, :, 0], explained.values, atol=1e-10)

@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 import jali
-from jali.errors import BudgetError, CriterionError, DataError, FileError, ModelError, PlanError
+from jali.errors import BudgetError, CriterionError, DataError, FileError, ModelError, PlanError, SeedError
+from jali.plain import LARGEST_SEED
 from jali.plans import Budget, Plan, SitePlan, decide_units, decide_weights
 from jali.site import GATES, Site
 
@@ -296,7 +297,9 @@ def any_plans(draw):
             keep = {field: draw(hnp.arrays(np.bool_, shapes[field])) for field in sorted(fields)}
             sites.append(SitePlan(name, kind, size, keep=keep))
     options, notes = draw(st.dictionaries(texts, plain, max_size=3)), tuple(draw(st.lists(texts, max_size=2)))
-    return Plan(granularity, draw(texts), draw(budgets), tuple(sites), options, draw(st.integers()), notes)
+    return Plan(
+        granularity, draw(texts), draw(budgets), tuple(sites), options, draw(st.integers(0, LARGEST_SEED)), notes
+    )
 
 
 @given(any_plans())
@@ -647,10 +650,10 @@ X = torch.zeros(2, 4, 3)
         ({"options": {"colour": 1}}, CriterionError, "no option 'colour'; it has"),
         ({"options": {"form": "fuzzy"}}, CriterionError, "form is 'fuzzy'"),
         ({"options": {"form": "exact", "density": 2.0}}, CriterionError, r"density 2\.0 is outside"),
-        ({"seed": -1, "criterion": "random"}, CriterionError, "seed -1"),
-        ({"seed": True}, CriterionError, "seed is True"),
+        ({"seed": -1, "criterion": "random"}, SeedError, "seed -1"),
+        ({"seed": True}, SeedError, "seed True"),
         ({"granularity": "edge"}, BudgetError, "'edge' is unknown; it is 'unit' or 'weight'"),
-        ({"granularity": "weight"}, CriterionError, "no scores of weight granularity; these have: expander, magnitude"),
+        ({"granularity": "weight"}, CriterionError, "no scores of weight granularity; give granularity='unit'"),
         ({"granularity": "weight", "criterion": "magnitude", "budget": Budget(0.5, multiple_of=8)}, BudgetError, "weights"),
         ({"budget": 0.01}, BudgetError, "removes nothing.*l0 has 6.*raise the sparsity"),
         ({"budget": Budget(0.5, min_width=6)}, BudgetError, "min_width=6 removes nothing"),

@@ -16,7 +16,16 @@ from torch import nn
 
 import jali
 from jali.criterion import get
-from jali.errors import BudgetError, CriterionError, DataError, JaliError, ModelError, PlanError, ScheduleError
+from jali.errors import (
+    BudgetError,
+    CriterionError,
+    DataError,
+    JaliError,
+    ModelError,
+    PlanError,
+    ScheduleError,
+    SeedError,
+)
 from jali.planning import Planner
 from jali.plans import Budget, Pattern, Plan
 from jali.site import sites
@@ -712,7 +721,7 @@ def shared():
         ({"schedule": jali.SET(1, 5), "optimizer": None}, ScheduleError, "SET changes what the optimizer remembers"),
         ({"schedule": jali.Rewind(2, 2), "optimizer": None}, ScheduleError, "Rewind .* pass optimizer="),
         ({"schedule": jali.RigL(1, 5), "granularity": "unit"}, BudgetError, "RigL regrows weights"),
-        ({"schedule": jali.RigL(1, 5), "seed": -1}, ScheduleError, "seed -1 is negative"),
+        ({"schedule": jali.RigL(1, 5), "seed": -1}, SeedError, "seed -1 is not a whole number"),
         ({"schedule": jali.Cubic(end=5), "budget": Budget(threshold=1.0)}, BudgetError, "Cubic needs the sparsity"),
         ({"schedule": jali.Cubic(end=5, initial=0.9), "budget": 0.5}, ScheduleError, r"0\.9 is above .* 0\.5"),
         ({"optimizer": "adam"}, ModelError, "optimizer is a str"),

@@ -71,6 +71,18 @@ def test_the_curve_under_thresholds_is_that_of_the_part(model, found):
     np.testing.assert_allclose(dynamics["weights below tau"], [(weights < tau).mean() for tau in thresholds])
 
 
+def test_it_is_said_what_the_curve_is_measured_on(model, found):
+    (note,) = (each for each in found.site("rnn.l0").notes if each.startswith("largest exponent at tau"))
+    assert "on 4 of the sequences over 5 steps from a zero state" in note
+    assert note.endswith("need not agree with the spectrum, of 16 and up to 5 steps")
+    assert note in str(found)
+    dynamics = found.site("rnn.l0").dynamics
+    assert dynamics["largest exponent at tau"][0] != dynamics["largest exponent"]
+    few = str(jali.analyze(model, [torch.randn(3, 120, 3)]))
+    assert "on 3 of the sequences over 50 steps from a zero state" in few
+    assert "the spectrum, of 3 and up to 100 steps" in few
+
+
 def test_the_rate_falls_to_zero_at_the_variance(found):
     for site in found.sites:
         at, rate = site.pruning["curve D"], site.pruning["curve R(D)"]

@@ -22,13 +22,15 @@ def rewinds(draw):
 
 
 cubics = st.builds(
-    lambda start, length, every, clock: Cubic(start + length, start, every, clock=clock),
+    lambda start, length, every, clock: Cubic(start + length, start, min(every, length), clock=clock),
     st.integers(0, 5), st.integers(1, 20), small, clocks,
 )  # fmt: skip
 one_way = st.one_of(
     st.builds(OneShot, st.integers(0, 8), clocks), st.builds(Periodic, small, small, clocks), cubics, rewinds()
 )
-regrowing = st.builds(SET, small, st.integers(1, 20), clock=clocks) | st.builds(RigL, small, st.integers(1, 20))
+regrowing = st.builds(
+    lambda every, more, clock: SET(every, every + more, clock=clock), small, st.integers(0, 14), clocks
+) | st.builds(lambda every, more: RigL(every, every + more), small, st.integers(1, 14))
 
 
 @given(schedule=one_way | regrowing, time=st.integers(0, 50))
@@ -75,6 +77,12 @@ def test_cubic_waits_between_its_changes_and_always_ends_at_its_end():
     assert schedule.sparsity(7, 0.9) == schedule.sparsity(4, 0.9) == pytest.approx(0.9 * (1 - 0.6**3))
 
 
+def test_a_change_at_the_start_and_one_at_the_end_are_a_schedule():
+    assert [t for t in range(9) if Cubic(end=5, start=2, every=3).due(t)] == [2, 5]
+    assert [t for t in range(9) if SET(5, 5).regrow(t)] == [5]
+    assert [t for t in range(9) if RigL(3, 5).regrow(t)] == [3]
+
+
 def test_every_round_removes_the_same_fraction_of_what_is_left():
     left = [1 - Periodic(2, 3).sparsity(t, 0.875) for t in range(8)]
     assert left == pytest.approx([1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125])
@@ -110,6 +118,11 @@ def test_rigl_decays_as_a_cosine_and_set_does_not():
         (lambda: Cubic(end=5, every=0), "every=0"),
         (lambda: Cubic(end=5, initial=1.0), r"initial=1\.0.*\[0, 1\)"),
         (lambda: Cubic(end=5, initial=0.8).sparsity(0, 0.5), r"0\.8 is above .* 0\.5"),
+        (lambda: Cubic(end=5, every=6), "every=6 is more than the 5 from start=0 to end=5; give a smaller every"),
+        (lambda: Cubic(end=9, start=5, every=5), "every=5 is more than the 4 from start=5 to end=9"),
+        (lambda: SET(6, 5), "SET: every=6 is more than end=5"),
+        (lambda: RigL(6, 5), "RigL: every=6 is more than end=5"),
+        (lambda: RigL(5, 5), "RigL: nothing moves at end=5"),
         (lambda: Rewind(3, 2, to=3), "to=3 is not before epochs=3"),
         (lambda: SET(1, 5, fraction=0.0), r"fraction=0\.0.*\(0, 1\)"),
         (lambda: SET(1, 5, fraction=float("nan")), "fraction=nan"),

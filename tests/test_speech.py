@@ -141,6 +141,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     path = tmp_path / "speech_commands" / changed.file
     path.parent.mkdir()
     path.write_bytes(gzip.compress(content))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
 
@@ -163,6 +164,75 @@ def test_the_split_is_standardized_by_training_and_parts_no_speaker(small: Path,
 def test_the_split_depends_on_the_seed(small: Path) -> None:
     one, other = (data.load("speech-commands", small, seed=seed).test.x for seed in (0, 1))
     assert one.shape != other.shape or not torch.equal(one, other)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps of every time that features are computed."""
+    calls, clips = [], speech.clips
+
+    def counted(tar: bytes, hop: int, steps: int) -> speech.Clips:
+        calls.append(steps)
+        return clips(tar, hop, steps)
+
+    monkeypatch.setattr(speech, "clips", counted)
+    return calls
+
+
+def equal(one: data.Dataset, other: data.Dataset) -> bool:
+    parts = ((one.train, other.train), (one.validation, other.validation), (one.test, other.test))
+    return one.classes == other.classes and all(torch.equal(a.x, b.x) and torch.equal(a.y, b.y) for a, b in parts)
+
+
+def test_features_are_computed_once_for_every_set(small: Path, computed: list[int]) -> None:
+    for name in ("speech-commands", "speech-commands-400"):
+        first = data.load(name, small)
+        assert equal(first, data.load(name, small))
+        data.load(name, small, seed=1)
+    assert computed == [speech.STEPS, 400]
+
+
+@pytest.mark.parametrize("where", [0, 5, 64, 500, -1])
+@pytest.mark.parametrize("spoil", [lambda c, k: c[:k], lambda c, k: c[:k] + bytes([c[k] ^ 1]) + c[k:][1:]])
+def test_a_truncated_or_altered_cache_is_computed_anew_with_a_word(
+    small: Path, computed: list[int], caplog: pytest.LogCaptureFixture, spoil: object, where: int
+) -> None:
+    first = data.load("speech-commands", small)
+    (file,) = (path for path in (small / "cache").rglob("*") if path.is_file())
+    whole = file.read_bytes()
+    assert not caplog.messages
+    file.write_bytes(spoil(whole, where))
+    assert equal(first, data.load("speech-commands", small))
+    assert caplog.messages == [f"{file} is truncated or altered (its checksum does not fit); computed anew"]
+    assert file.read_bytes() == whole
+    assert len(computed) == 2
+
+
+def test_features_of_another_archive_are_not_taken(
+    small: Path, computed: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = data.load("speech-commands", small)
+    path = small / "speech_commands" / data.SPEECH.file
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1))  # the same content
+    assert equal(first, data.load("speech-commands", small))
+    assert "is of another source or version; computed anew" in caplog.text
+    assert len(computed) == 2
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-512]))
+    with pytest.raises(DataError, match="MD5 of its uncompressed content"):
+        data.load("speech-commands", small)
+    path.unlink()
+    with pytest.raises(DataError, match="no file"):
+        data.load("speech-commands", small)
+
+
+def test_a_cache_that_cannot_be_used_is_told_and_does_without(
+    small: Path, computed: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    (small / "cache").write_text("a file where the folder should be")
+    first = data.load("speech-commands", small)
+    assert equal(first, data.load("speech-commands", small))
+    assert len(computed) == 2
+    assert caplog.text.count("is computed anew every time") == 2
 
 
 @pytest.mark.data

@@ -16,6 +16,7 @@ from jali.batches import Batch, batches
 from jali.contraction import Contraction, contraction_bound, sampled_norm
 from jali.dynamics import Floats, Recurrence, exponent_curve, recurrence_of, site_spectrum
 from jali.errors import DynamicsError, ModelError
+from jali.plain import seed_of
 from jali.plans import Plan, SitePlan
 from jali.site import Site, sites
 from jali.surgery.mask import mask
@@ -41,12 +42,12 @@ def analyze(model: nn.Module, data: Any = None, *, plan: Plan | None = None, see
     The Lyapunov spectrum is that of the first 16 sequences and 100 steps, at most 256 exponents; the largest exponent under
     thresholds of the weights that of 4 sequences and 50 steps; I(X; h_T) that of 3 principal components of each side. Notes
     say what was left out and why. All information is in nats.
-    Raises :class:`ModelError`, :class:`PlanError`, :class:`DataError`, or :class:`DynamicsError` where the states of a site leave
-    the finite numbers.
+    Raises :class:`ModelError`, :class:`PlanError`, :class:`DataError`, :class:`SeedError`, or :class:`DynamicsError` where
+    the states of a site leave the finite numbers.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model is a {type(model).__name__}; give the torch.nn.Module that holds the layers")
-    found = sites(model)
+    seed, found = seed_of(seed), sites(model)
     items = None if data is None else batches(data)
     cut = None if plan is None else mask(model, plan)
     runs = {} if items is None else observe(model, items, found)
@@ -159,13 +160,19 @@ class _Site:
             "bound of sup |Df|": bound,
             "sampled sup |Df|": sampled,
             "theorem III.7": answer.theorem,
-            **self._under_thresholds(recurrence),
+            **self._under_thresholds(recurrence, used),
         }
 
-    def _under_thresholds(self, recurrence: Recurrence) -> dict[str, Any]:
-        """The largest exponent when recurrent weights below each τ are zero, from a zero state on some of the sequences."""
+    def _under_thresholds(self, recurrence: Recurrence, used: int) -> dict[str, Any]:
+        """The largest exponent when recurrent weights below each τ are zero, from a zero state on some of the ``used``
+        sequences of the spectrum."""
         run, magnitudes = self.runs[0], np.abs(recurrence.weights)
         steps = min(CURVE_STEPS, int(run.lengths[:CURVE_SEQUENCES].min()))
+        every = min(STEPS, max(int(run.lengths.max()) for run in self.runs))
+        self.notes.append(
+            f"largest exponent at tau: one direction followed on {min(CURVE_SEQUENCES, len(run.x))} of the sequences over "
+            f"{steps} steps from a zero state; at tau 0 it need not agree with the spectrum, of {used} and up to {every} steps"
+        )
         thresholds = np.unique([0.0, *np.quantile(magnitudes, CUTS)]).tolist()
         found: list[float | None] = []
         for threshold in thresholds:

@@ -6,8 +6,8 @@ import zlib
 
 import numpy as np
 
-from jali.errors import CriterionError
 from jali.evidence import SiteEvidence
+from jali.plain import seed_of
 from jali.view import View
 
 SUMMARY = "uniform random scores; the control that every criterion must beat"
@@ -26,7 +26,5 @@ def score_weights(view: View, evidence: SiteEvidence, *, seed: int = 0) -> dict[
 
 
 def _generator(view: View, seed: int) -> np.random.Generator:
-    if seed < 0:
-        raise CriterionError(f"seed {seed} is negative; give a whole number, at least 0")
     # crc32 of the name, not hash(): Python salts that one per process.
-    return np.random.default_rng([seed, zlib.crc32(view.site.name.encode())])
+    return np.random.default_rng([seed_of(seed), zlib.crc32(view.site.name.encode())])

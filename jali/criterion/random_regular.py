@@ -10,7 +10,6 @@ import zlib
 
 import numpy as np
 
-from jali.errors import CriterionError
 from jali.evidence import SiteEvidence
 from jali.maths.expanders import regular_ranking
 from jali.view import View
@@ -26,8 +25,6 @@ def score_weights(view: View, evidence: SiteEvidence, *, seed: int = 0) -> dict[
 
     The same seed and site give the same scores.
     """
-    if seed < 0:
-        raise CriterionError(f"seed {seed} is negative; give a whole number, at least 0")
     scores = {}
     for field, value in view.arrays():
         if field in ("w_in", "w_rec"):

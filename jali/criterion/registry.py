@@ -15,8 +15,10 @@ import numpy as np
 
 from jali.errors import BudgetError, ContextError, CriterionError, ModelError
 from jali.evidence import SiteEvidence
-from jali.plain import is_finite, is_whole
+from jali.plain import is_finite, is_whole, seed_of
 from jali.view import View
+
+FUNCTIONS = {"unit": "score", "weight": "score_weights"}  # granularity → the function of a criterion's file
 
 
 @dataclass(frozen=True)
@@ -32,29 +34,35 @@ class Criterion:
         """What the criterion must be given of the data: "states", "gradients", "trajectory", or nothing."""
         return frozenset(self.module.NEEDS)
 
+    @property
+    def granularities(self) -> tuple[str, ...]:
+        """What it scores: "unit", "weight", or both."""
+        return _granularities(self.module)
+
     def score(self, view: View, evidence: SiteEvidence) -> np.ndarray:
         """Unit scores, (H,), checked to be finite.
 
         Raises :class:`CriterionError` if it scores weights only, or cannot score this site.
         """
-        scores = np.asarray(self._call("score", "unit", view, evidence), dtype=np.float64)
+        scores = np.asarray(self._call("unit", view, evidence), dtype=np.float64)
         self._check(scores, (view.hidden,), view)
         return scores
 
     def score_weights(self, view: View, evidence: SiteEvidence) -> dict[str, np.ndarray]:
         """Weight scores per view field. Raises :class:`CriterionError` if it scores units only, or not this site."""
-        scores = dict(self._call("score_weights", "weight", view, evidence))
+        scores = dict(self._call("weight", view, evidence))
         for field, value in scores.items():
             self._check(value, getattr(view, field).shape, view)
         return scores
 
-    def _call(self, function: str, granularity: str, view: View, evidence: SiteEvidence) -> Any:
-        target = getattr(self.module, function, None)
-        if target is None:
-            able = [name for name, module in _modules().items() if hasattr(module, function)]
+    def _call(self, granularity: str, view: View, evidence: SiteEvidence) -> Any:
+        if granularity not in self.granularities:
+            able = [name for name, module in _modules().items() if granularity in _granularities(module)]
             raise CriterionError(
-                f"criterion {self.name!r} has no scores of {granularity} granularity; these have: {', '.join(able)}"
+                f"criterion {self.name!r} has no scores of {granularity} granularity; give "
+                f"granularity={self.granularities[0]!r}, or take one that has: {', '.join(able)}"
             )
+        target = getattr(self.module, FUNCTIONS[granularity])
         if "gradients" in self.needs and not evidence.gradients:
             raise CriterionError(
                 f"criterion {self.name!r} needs gradients, and none were measured at site {view.site.name!r}; "
@@ -91,7 +99,7 @@ def get(name: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> C
     """The criterion ``name`` with ``options``; ``seed`` goes to those that draw random numbers.
 
     Raises :class:`CriterionError` for an unknown name (with the nearest ones), or an option that is unknown or of another
-    type than its annotation says.
+    type than its annotation says, :class:`SeedError` for a seed that is none.
     """
     modules = _modules()
     if not isinstance(name, str) or name not in modules:
@@ -101,16 +109,15 @@ def get(name: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> C
     if options is not None and not isinstance(options, Mapping):
         raise CriterionError(f"options {options!r} are not a mapping; give e.g. {{'density': 0.1}}")
     module, chosen = modules[name], dict(options or {})
-    functions = [getattr(module, f) for f in ("score", "score_weights") if hasattr(module, f)]
     known: dict[str, Any] = {}
-    for function in functions:
-        known |= _options(function)
+    for granularity in _granularities(module):
+        known |= _options(getattr(module, FUNCTIONS[granularity]))
     for option in chosen:
         if option not in known:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
             raise CriterionError(f"criterion {name!r} has no option {option!r}; {has}")
         chosen[option] = _checked(name, option, chosen[option], known[option])
-    seed = _checked(name, "seed", seed, int)
+    seed = seed_of(seed)
     if "seed" in known:
         chosen.setdefault("seed", seed)
     return Criterion(name, module, chosen)
@@ -118,6 +125,8 @@ def get(name: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> C
 
 def _checked(name: str, option: str, value: Any, kind: Any) -> Any:
     """``value`` as the option's annotated type, a plain one that JSON can hold."""
+    if option == "seed":
+        return seed_of(value)
     if get_origin(kind) is Literal:
         fits, wanted = value in get_args(kind), f"one of {', '.join(map(repr, get_args(kind)))}"
     else:
@@ -133,6 +142,10 @@ def _modules() -> dict[str, ModuleType]:
 
     names = sorted(info.name for info in pkgutil.iter_modules(package.__path__) if info.name != "registry")
     return {name.replace("_", "-"): importlib.import_module(f"jali.criterion.{name}") for name in names}
+
+
+def _granularities(module: ModuleType) -> tuple[str, ...]:
+    return tuple(granularity for granularity, function in FUNCTIONS.items() if hasattr(module, function))
 
 
 def _options(function: Any) -> dict[str, Any]:

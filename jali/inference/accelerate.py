@@ -36,8 +36,9 @@ def accelerate(
     size. ``engine`` names one and skips the timing. ``print`` of the result says what was chosen, why, and how many bytes
     of weights a step reads. Zeros in the weights are skipped exactly: outputs differ from PyTorch's by rounding only.
 
-    Layers that no kernel fits (projections, other types than float32), cells and networks of :mod:`jali.models` stay with
-    PyTorch. Inputs on a GPU, or of other types, run on PyTorch's layer as well. The parameters keep their names, so
+    Layers that no kernel fits (projections, other types than float32, weights on a GPU), cells and networks of
+    :mod:`jali.models` stay with PyTorch: on a GPU a compacted layer runs on cuDNN. Inputs of other types run on PyTorch's
+    layer as well. The parameters keep their names, so
     ``state_dict`` fits the model and the copy; the copy cannot be trained.
 
     Raises :class:`ModelError` for a model in training mode, without recurrent layers, or with weights that are computed
@@ -95,6 +96,8 @@ def _unfit(layer: nn.RNNBase) -> str:
     """Why no kernel of ours can run the layer; empty if one can."""
     if layer.proj_size:
         return "projections have no kernel"
+    if not layer.weight_ih_l0.is_cpu:
+        return f"the kernels run on a CPU, the weights are on {layer.weight_ih_l0.device}"
     if layer.weight_ih_l0.dtype != torch.float32:
         return f"the kernels take float32, the weights are {str(layer.weight_ih_l0.dtype).removeprefix('torch.')}"
     return ""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from jali.errors import ContextError, LimitError
 from jali.maths.spectral import biadjacency, singular_values
+from jali.plain import seed_of
 
 MIXING = 10  # tries of a swap per edge
 ATTEMPTS = 200  # signings of one lift
@@ -32,13 +33,12 @@ def random_regular(rows: int, columns: int, edges: int, seed: int = 0) -> NDArra
     """
     if rows < 1 or columns < 1 or not 0 <= edges <= rows * columns:
         raise ContextError(f"{edges} edges do not fit a mask of {rows} x {columns}; give 0 to {max(rows * columns, 0)}")
-    _check_seed(seed)
+    rng = np.random.default_rng(seed_of(seed))
     mask = np.zeros((rows, columns), dtype=np.bool_)
     # Consecutive edges go to consecutive columns, so that columns are balanced; a row takes a run of at most n of them.
     row = np.repeat(np.arange(rows), np.diff(edges * np.arange(rows + 1) // rows))
     column = np.arange(edges) % columns
     mask[row, column] = True
-    rng = np.random.default_rng(seed)
     if 0 < edges < rows * columns:
         _swap(mask, row, column, rng.integers(0, edges, size=(MIXING * edges, 2)))
     return mask[rng.permutation(rows)][:, rng.permutation(columns)]
@@ -68,8 +68,7 @@ def ramanujan_lift(c: int, d: int, doublings: int, seed: int = 0) -> NDArray[np.
     """
     if c < 2 or d < 2 or doublings < 0:
         raise ContextError(f"degrees {c} and {d} must be at least 2, and doublings {doublings} at least 0")
-    _check_seed(seed)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_of(seed))
     bound = math.sqrt(c - 1) + math.sqrt(d - 1)
     mask = np.ones((d, c), dtype=np.bool_)
     for level in range(doublings):
@@ -203,8 +202,8 @@ def regular_ranking(rows: int, columns: int, seed: int | tuple[int, ...] = 0) ->
     """
     if rows < 1 or columns < 1:
         raise ContextError(f"a mask has at least one row and one column, not {rows} and {columns}")
-    _check_seed(seed)
-    longer, rng = max(rows, columns), np.random.default_rng(seed)
+    seeds = [seed_of(each) for each in (seed if isinstance(seed, tuple) else (seed,))]
+    longer, rng = max(rows, columns), np.random.default_rng(seeds)
     parts: list[np.ndarray] = []
     used = np.zeros(rows * columns, dtype=np.bool_)
     of_row, of_column = np.zeros(rows, dtype=np.int64), np.zeros(columns, dtype=np.int64)
@@ -287,8 +286,3 @@ def _poorest_first(
             chosen[count] = k
             count += 1
     return chosen
-
-
-def _check_seed(seed: int | tuple[int, ...]) -> None:
-    if min(np.atleast_1d(seed)) < 0:
-        raise ContextError(f"seed {seed} is negative; give a whole number, at least 0")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import DataError
+from jali.plain import seed_of
 
 Floats = NDArray[np.float64]
 
@@ -78,7 +79,7 @@ def ksg(x: ArrayLike, y: ArrayLike, neighbours: int = 10, seed: int = 0) -> Info
     from scipy.spatial import cKDTree
     from scipy.special import digamma
 
-    pair, notes = _pair(x, y)
+    seed, (pair, notes) = seed_of(seed), _pair(x, y)
     if pair is None:
         return Information(0.0, "ksg", len(np.asarray(x)), notes)
     a, b = pair
@@ -184,7 +185,7 @@ def gaussian_bias(
         "ksg": ksg,
         "binned": binned,
     }
-    rng, lines = np.random.default_rng(seed), []
+    rng, lines = np.random.default_rng(seed_of(seed)), []
     for rho in correlations:
         found: dict[str, list[float]] = {name: [] for name in estimators}
         for _ in range(repeats):

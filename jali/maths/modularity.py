@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import ContextError
+from jali.plain import seed_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ def communities(weights: ArrayLike, seed: int = 0) -> Communities:
     V. D. Blondel et al., "Fast unfolding of communities in large networks", J. Stat. Mech. (2008) P10008.
     Raises :class:`ContextError` as :func:`modularity`.
     """
-    matrix = _checked(weights)
+    matrix, seed = _checked(weights), seed_of(seed)
     if not matrix.any():
         return Communities(np.arange(len(matrix)), 0.0, ("there is no edge: every unit is a community, and Q is 0",))
     import networkx

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import DataError, DynamicsError, ModelError
-from jali.plain import is_finite, is_whole
+from jali.plain import is_finite, is_whole, seed_of
 
 if TYPE_CHECKING:
     from jali.maths.local_laplacian import Degree, NodeOf
@@ -125,13 +125,13 @@ class AsynchronousNetwork:
         self.inputs, self.hidden, self.outputs = int(inputs), int(hidden), int(outputs)
         if self.nodes > MOST_NODES:
             raise ModelError(f"{self.nodes} nodes; at most {MOST_NODES} are supported")
-        if not len(seeds) or not all(is_whole(seed) and seed >= 0 for seed in seeds):
-            raise ModelError(f"seeds are {seeds!r}; give whole numbers, at least one, none below 0")
+        if not len(seeds):
+            raise ModelError("seeds is empty; give one per run, e.g. seeds=(0,)")
         if not is_finite(error_scale) or not error_scale > 0:
             raise ModelError(f"error_scale is {error_scale!r}; give a positive number")
         if not clip > 0:
             raise ModelError(f"clip is {clip!r}; give a positive number or inf")
-        self.seeds, self.error_scale, self.clip = tuple(map(int, seeds)), float(error_scale), float(clip)
+        self.seeds, self.error_scale, self.clip = tuple(map(seed_of, seeds)), float(error_scale), float(clip)
         self.channel = channel or Channel()
         first = self._first_graph(adjacency)
         self._runs = [self._new_run(seed, first) for seed in self.seeds]

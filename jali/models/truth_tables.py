@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jali.errors import DataError
-from jali.plain import is_whole
+from jali.plain import is_whole, seed_of
 
 Floats = NDArray[np.float64]
 MOST_BITS = 16
@@ -49,7 +49,7 @@ class TruthTable:
 
     def draw(self, count: int, seed: int) -> tuple[Floats, Floats]:
         """``count`` rows drawn at random with replacement: ``(count, I)``, ``(count, O)``."""
-        chosen = np.random.default_rng([seed, 1]).integers(len(self.x), size=count)
+        chosen = np.random.default_rng([seed_of(seed), 1]).integers(len(self.x), size=count)
         return self.x[chosen], self.y[chosen]
 
 

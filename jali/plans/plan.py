@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from jali.errors import BudgetError, FileError, PlanError
 from jali.files import atomic_write
-from jali.plain import is_whole, parse_json
+from jali.plain import LARGEST_SEED, is_seed, is_whole, parse_json
 from jali.plans.budget import Budget
 from jali.plans.checks import expect, require_fields, require_list, short
 from jali.plans.pattern import Pattern
@@ -68,7 +68,7 @@ class Plan:
                 bool(site.keep) == (self.granularity == "weight"),
                 f"site {site.name!r} is not planned in {self.granularity} granularity",
             )
-        expect(is_whole(self.seed), f"seed {self.seed!r} is not an integer")
+        expect(is_seed(self.seed), f"seed {self.seed!r} is not a whole number from 0 to {LARGEST_SEED}")
         expect(all(isinstance(note, str) for note in self.notes), "a note is not a string")
         object.__setattr__(self, "seed", int(self.seed))
 

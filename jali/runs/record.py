@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jali.errors import FileError
-from jali.plain import is_whole, parse_json
+from jali.plain import LARGEST_SEED, is_seed, is_whole, parse_json
 from jali.runs.versions import versions
 
 SCHEMA = "jali.record/1"
@@ -62,7 +62,7 @@ class Record:
         for name in ("study", "created"):
             _expect(isinstance(getattr(self, name), str), f"{name} is not a string")
         _expect(_is_time(self.created), f"created {self.created!r} is not an ISO 8601 time")
-        _expect(is_whole(self.seed), f"seed {self.seed!r} is not an integer")
+        _expect(is_seed(self.seed), f"seed {self.seed!r} is not a whole number from 0 to {LARGEST_SEED}")
         object.__setattr__(self, "seed", int(self.seed))
         for name in ("task", "config", "data"):
             _expect(isinstance(getattr(self, name), dict), f"{name} is not an object")

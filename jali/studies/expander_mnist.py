@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
+
+import numpy as np
 
 from jali.maths.spectral import random_crossing
 from jali.report.tables import Cell, percent
@@ -45,6 +49,7 @@ FULL = ExpanderRecipe("mnist", "RNN")
 QUICK = replace(
     FULL, epochs=(3, 1), remaining=(0.5, 0.25, 0.12, 0.05), layers=("both",), widths=(64,), noise=(0.0, 0.3)
 )
+WIDEST = 2048  # of the widths that are asked for the paper's crossing
 PAPER = {("W_xh", "S"): 0.5, ("W_xh", "R"): 0.5, ("W_hh", "S"): 0.12, ("W_hh", "R"): 0.12}
 
 
@@ -60,14 +65,16 @@ class ExpanderStudy(Study):
     def tasks(self, settings: Settings) -> list[Task]:
         recipe = self.quick if settings.quick else self.full
         config = recipe.config()
-        return [
-            Task(key, f"seed {seed}: {title}", seed, config)
-            for seed in settings.seeds
-            for key, title in _keys(recipe, seed)
-        ]
+        found = [(seed, *each) for seed in settings.seeds for each in _keys(recipe, seed)]
+        found.sort(key=lambda each: each[1]["what"] != "dense")  # crossings of all seeds first: they cost least
+        return [Task(key, f"seed {seed}: {title}", seed, config) for seed, key, title in found]
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
-        recipe = ExpanderRecipe.of(task.config)
+        begin, recipe = time.process_time(), ExpanderRecipe.of(task.config)
+        record = self._run(recipe, task, workspace, progress)
+        return replace(record, data={**record.data, "processor seconds": time.process_time() - begin})
+
+    def _run(self, recipe: ExpanderRecipe, task: Task, workspace: RecordStore, progress: Progress) -> Record:
         if task.key["what"] == "dense":
             return self._dense(recipe, task, workspace, progress)
         model = restored(workspace, recipe, task.seed, "dense")
@@ -85,18 +92,21 @@ class ExpanderStudy(Study):
         progress("bounds")
         metrics, curves, view = scores(model, recipe), {}, view_of(model)
         for layer, field in FIELDS.items():
-            values = block(getattr(view, field))
-            curves[layer] = curve(values)
-            for bound in ("S", "R"):
-                metrics[f"crossing {layer} {bound}"] = Metric(crossing(values, bound), 1)
-                metrics[f"crossing {layer} {bound} weighted"] = Metric(crossing(values, bound, weighted=True), 1)
+            gates = getattr(view, field)
+            curves[layer] = curve(block(gates))
+            blocks = {layer: [block(gates)], **({f"{layer} per gate": list(gates)} if len(gates) > 1 else {})}
+            for name, each in blocks.items():
+                for bound in ("S", "R"):
+                    for weighted, word in ((False, ""), (True, " weighted")):
+                        found = [crossing(values, bound, weighted) for values in each]
+                        metrics[f"crossing {name} {bound}{word}"] = Metric(float(np.mean(found)), len(found))
         features = loaded(recipe.data).features
         return task.record(self.name, metrics, data={"curves": curves, "features": features})
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
         if not records:
             return []
-        return [self._against_paper(records), _crossings(records), *_accuracies(records)]
+        return [self._against_paper(records), _crossings(records), *self._widths(records), *_accuracies(records)]
 
     def _against_paper(self, records: Sequence[Record]) -> Table:
         own = _recipe(records)
@@ -109,11 +119,33 @@ class ExpanderStudy(Study):
             for layer in FIELDS
             for bound in ("S", "R")
         ]
+        minutes = sum(record.data["processor seconds"] for record in records) / 60
         caption = (
             f"Remaining edges at which the bound of the mask of a {own.kind} of {own.hidden} units first falls below zero (Table "
-            "2), cut by magnitude at once after training; packed block of all gates."
+            f"2), cut by magnitude at once after training; packed block of all gates. The {len(records)} tasks of this study "
+            f"took {minutes:.0f} minutes of one processor core."
         )
-        return comparison_table("Where the bounds are lost", lines, unit="%", scale=100, caption=caption)
+        return comparison_table(f"{_what(own)}: where the bounds are lost", lines, unit="%", scale=100, caption=caption)
+
+    def _widths(self, records: Sequence[Record]) -> list[Table]:
+        """Which width would lose the bounds of the input weights where the paper's network does."""
+        own, rows = _recipe(records), []
+        widths = sorted({r.task["width"] for r in records if "width" in r.task})
+        if len(widths) < 2:
+            return []
+        features = next(r.data["features"] for r in records if "width" in r.task)
+        for bound in ("S", "R"):
+            wanted = self.known["W_xh", bound]
+            found = [over_seeds(records, f"crossing W_xh {bound}", _of_width(width)).mean for width in widths]
+            line = [random_crossing(width, features, bound) for width in range(1, WIDEST)]
+            by_chance = next((f"{w}" for w in range(features, WIDEST) if line[w - 1] >= wanted), f"above {WIDEST}")
+            rows.append((f"Δ_{bound}", percent(wanted), _interpolated(widths, found, wanted), by_chance))
+        columns = ("bound of W_xh", "lost at, paper", "units, trained and cut", "units, random mask")
+        caption = (
+            "Width at which a network would lose the bound of its input weights where the paper's does. Trained: between the "
+            "widths of the table above, linear in the logarithm of the width. Random mask: the closed form."
+        )
+        return [Table(f"{_what(own)}: which width fits the paper", columns, tuple(rows), caption)]
 
     def figures(self, records: Sequence[Record]) -> list[Figure]:
         return [figure for layer in FIELDS for figure in _figures(records, layer)] if records else []
@@ -132,6 +164,18 @@ def _recipe(records: Sequence[Record]) -> ExpanderRecipe:
     return ExpanderRecipe.of(records[-1].config)
 
 
+def _what(recipe: ExpanderRecipe) -> str:
+    return f"{recipe.kind} on {recipe.data}"
+
+
+def _interpolated(widths: Sequence[int], found: Sequence[float], wanted: float) -> str:
+    for (low, a), (high, b) in itertools.pairwise(zip(widths, found, strict=True)):
+        if a <= wanted <= b:
+            return f"{low * (high / low) ** ((wanted - a) / (b - a) if b > a else 0.0):.0f}"
+    last = f"{100 * found[0]:.0f} % at {widths[0]}, {100 * found[-1]:.0f} % at {widths[-1]}"
+    return f"none from {widths[0]} to {widths[-1]} ({last})"
+
+
 def _of_width(width: int) -> Callable[[Record], bool]:
     return lambda record: record.task.get("width") == width
 
@@ -145,8 +189,11 @@ def _crossings(records: Sequence[Record]) -> Table:
     recipe, rows = _recipe(records), []
     for width in sorted({r.task["width"] for r in records if "width" in r.task}):
         features = next(r.data["features"] for r in records if r.task.get("width") == width)
-        gates = {"RNN": 1, "LSTM": 4}[recipe.kind]
-        for layer, columns in (("W_xh", features), ("W_hh", width)):
+        packed = {"RNN": 1, "LSTM": 4}[recipe.kind]
+        shapes = [(layer, packed, columns) for layer, columns in (("W_xh", features), ("W_hh", width))]
+        if packed > 1:
+            shapes += [(f"{layer} per gate", 1, columns) for layer, _, columns in shapes]
+        for layer, gates, columns in shapes:
             cells: list[Cell] = [f"{layer}, {width} units"]
             for bound in ("S", "R"):
                 name = f"crossing {layer} {bound}"
@@ -168,7 +215,7 @@ def _crossings(records: Sequence[Record]) -> Table:
         "First loss of each bound on the way from the full matrix. Random mask: the closed form for a uniformly random mask of "
         "this shape. Weighted bounds depend on the scale of the weights; 100 means that the dense layer has none."
     )
-    return Table("Crossings by width", columns_, tuple(rows), caption)
+    return Table(f"{_what(recipe)}: crossings by width", columns_, tuple(rows), caption)
 
 
 def _accuracies(records: Sequence[Record]) -> list[Table]:
@@ -185,20 +232,26 @@ def _accuracies(records: Sequence[Record]) -> list[Table]:
         rows: list[tuple[Cell, ...]] = []
         for remaining in (1.0, *recipe.remaining):
             here = _of_width(recipe.hidden) if remaining == 1.0 else _cut_to(layer, remaining)
+            if not any(map(here, records)):
+                continue
             accuracy = [over_seeds(records, f"test σ={sigma:g}", here).text(2, 100) for sigma in recipe.noise]
             deltas = [over_seeds(records, f"{each} Δ_{bound}", here).text(3) for each in FIELDS for bound in ("S", "R")]
             rows.append((percent(remaining), *accuracy, *deltas))
         what = "both layers" if layer == "both" else layer
-        caption = "Test accuracy in % after fine-tuning, by the standard deviation of the noise; bounds of the masks."
-        tables.append(Table(f"Accuracy against remaining edges: {what} cut", columns, tuple(rows), caption))
+        caption = (
+            f"Test accuracy in %, by the standard deviation of the noise on {percent(recipe.noisy)} of the test inputs; bounds "
+            f"of the masks. {recipe.epochs[0]} epochs of training, {recipe.epochs[1]} of fine-tuning after the cut."
+        )
+        if len(rows) > 1:
+            tables.append(Table(f"{_what(recipe)}: accuracy, {what} cut", columns, tuple(rows), caption))
     return tables
 
 
 def _figures(records: Sequence[Record], layer: str) -> list[Figure]:
     recipe = _recipe(records)
     dense = [r for r in records if r.task.get("width") == recipe.hidden]
-    figures, cut_layer = [], layer if layer in recipe.layers else "both"
-    accuracy = []
+    figures, accuracy = [], []
+    cut_layer = "both" if any(r.task.get("layer") == "both" for r in records) else layer
     for sigma in recipe.noise:
         points = [over_seeds(records, f"test σ={sigma:g}", _cut_to(cut_layer, p)).mean for p in recipe.remaining]
         y = [mean if math.isfinite(mean) else None for mean in points]

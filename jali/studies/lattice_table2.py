@@ -36,6 +36,8 @@ OTHERS = (  # criterion, schedule, sparsity, rate
     ("magnitude", "cubic", SPARSITY, "constant"),
     ("random", "cubic", SPARSITY, "one-cycle"),
     ("magnitude", "rigl", SPARSITY, "one-cycle"),
+    ("magnitude", "cubic", TABLE[0.5][0], "one-cycle"),
+    ("magnitude", "cubic", TABLE[0.7][0], "one-cycle"),
 )
 
 

@@ -181,7 +181,11 @@ def by_pruner(study: str, task: Task, data: Dataset, progress: Progress) -> Reco
 def schedule_of(name: str, training: Recipe, steps: int) -> Schedule:
     """``steps``: of an epoch. The last quarter of the training changes no mask."""
     end = max(2, training.epochs * 3 // 4) * steps
-    return RigL(every=100, end=end) if name == "rigl" else Cubic(end=end, start=steps, every=max(1, steps // 8))
+    return (
+        RigL(every=min(100, end // 2), end=end)
+        if name == "rigl"
+        else Cubic(end=end, start=steps, every=max(1, steps // 8))
+    )
 
 
 # --- tables and figures -------------------------------------------------------------------------------------------------

@@ -70,14 +70,15 @@ def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | No
     return float(spearmanr(one, other).statistic)
 
 
-def agreement(records: Sequence[Record], data: str, what: str) -> list[float | None]:
-    """Rank correlation with the dense network of the same seed, of every network of that variant."""
-    found: list[float | None] = []
+def agreement(records: Sequence[Record], data: str, what: str) -> dict[int, list[float | None]]:
+    """Seed → rank correlation with its dense network, of every network of that variant."""
+    found: dict[int, list[float | None]] = {}
     for record in records:
         if record.task["data"] == data:
             dense = {e["seed"]: e["importance"] for e in record.data["importance"] if e["what"] == "dense"}
-            own = [e for e in record.data["importance"] if e["what"] == what]
-            found += [rank_correlation(dense[e["seed"]], e["importance"]) for e in own]
+            for each in record.data["importance"]:
+                if each["what"] == what:
+                    found.setdefault(each["seed"], []).append(rank_correlation(dense[each["seed"]], each["importance"]))
     return found
 
 
@@ -86,18 +87,17 @@ def _agreement(records: Sequence[Record]) -> Table:
     for what in VARIANTS[1:]:
         cells: list[Cell] = [what]
         for data in sets_of(records):
-            found = agreement(records, data, what)
-            known = [value for value in found if value is not None]
-            text = mean_interval(known).text(2) if known else NONE
-            cells.append(
-                text if len(known) == len(found) else f"{text} ({len(found) - len(known)} of {len(found)} dead)"
-            )
+            found = agreement(records, data, what).values()
+            known = [[value for value in draws if value is not None] for draws in found]
+            text = mean_interval(sum(draws) / len(draws) for draws in known if draws).text(2) if any(known) else NONE
+            count, alive = sum(map(len, found)), sum(map(len, known))
+            cells.append(text if alive == count else f"{text} ({count - alive} of {count} dead)")
         rows.append(tuple(cells))
     names = tuple(NAMES[data] for data in sets_of(records))
     caption = (
         f"Spearman's correlation of the features' mean |Shapley value| with that of the dense network of the same seed; "
-        f"exact values on {EXAMPLES} test examples against {BACKGROUND} training ones. Dead: no feature matters. Mean ± 95 % "
-        f"interval. {means(records)}"
+        f"exact values on {EXAMPLES} test examples against {BACKGROUND} training ones. Dead: no feature matters. "
+        f"{means(records)}"
     )
     return Table("Figure 6: agreement with the dense network", ("network", *names), tuple(rows), caption)
 

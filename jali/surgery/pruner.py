@@ -38,6 +38,7 @@ class Pruner:
     ``torch.compile`` see nothing new, and a model that moves to another device takes its masks along. ``optimizer``: its
     momentum is kept at zero where the weights are; schedules that regrow or rewind need it. Masked weights get no gradient, so
     clipping counts the others only (but in the steps in which :class:`jali.RigL` changes the mask: it needs all gradients).
+    ``budget``: where the schedule ends; 0.5 by default.
     ``schedule``: :class:`jali.OneShot` by default (at once), :class:`jali.Periodic`, :class:`jali.Cubic`, :class:`jali.Rewind`,
     :class:`jali.SET`, :class:`jali.RigL`. On the way, a gradual schedule passes through n', n'−1, …, n of m with an
     ``n:m`` pattern; with ``block-diagonal:k`` it finds the groups of units when it first cuts, and then ever more weights between
@@ -72,6 +73,7 @@ class Pruner:
             self._model, criterion, data, granularity, pattern, weights, sites, options, loss, seed, trajectory
         )
         self._budget = self._planner.budget(budget)
+        self._is_default = budget is None and self._planner.pattern.sparsity is None
         self._schedule = OneShot() if schedule is None else schedule
         self._check(optimizer)
         self._optimizer: Any = optimizer
@@ -107,10 +109,6 @@ class Pruner:
             )
         if schedule.growth and self._planner.granularity == "unit":
             raise BudgetError(f"{name} regrows weights, and the granularity is 'unit'; choose granularity='weight'")
-        if schedule.growth and self._planner.seed < 0:
-            raise ScheduleError(
-                f"{name} draws random numbers, and seed {self._planner.seed} is negative; give 0 or more"
-            )
         if optimizer is None and (schedule.growth or schedule.rewind_to is not None):
             raise ScheduleError(f"{name} changes what the optimizer remembers; pass optimizer=...")
 
@@ -286,7 +284,8 @@ class Pruner:
         lines = [
             f"Pruner by {self._planner.criterion.name!r}, {self._schedule}",
             f"  {self._steps} steps and {self._epochs} epochs done; {after} (last: {clock} {self._schedule.last})",
-            f"  sparsity {self.sparsity:.4f} now, {goal} is the budget",
+            f"  sparsity {self.sparsity:.4f} now, {goal} is the budget"
+            + (" (the default)" if self._is_default else ""),
         ]
         if self._skipped:
             lines.append(f"  {self._skipped} regrowths skipped, as their gradients were not finite")

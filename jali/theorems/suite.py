@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from jali.errors import DynamicsError, LimitError
+from jali.plain import seed_of
 from jali.theorems.case import Case, cases
 from jali.theorems.communities import modularity_rises
 from jali.theorems.connections import pruning_efficiency, pruning_efficiency_of_layers
@@ -39,9 +40,9 @@ def verify(model: nn.Module | None = None, data: Any = None, *, seed: int = 0) -
 
     ``model``: by default a small RNN drawn by ``seed``; it is not changed. ``data``: as for :func:`jali.prune`; without it
     the sites step through standard normal inputs drawn by ``seed``, and ``numbers`` say so. A theorem that fails is an answer
-    and no error. Raises :class:`ModelError` and :class:`DataError`.
+    and no error. Raises :class:`ModelError`, :class:`DataError` and :class:`SeedError`.
     """
-    found = cases(model, data, seed)
+    found = cases(model, data, seed_of(seed))
     before = [_asked(name, theorem, case) for name, theorem in BEFORE.items() for case in found]
     after = [_asked(name, theorem, case) for name, theorem in AFTER.items() for case in found]
     top_down = [] if model is None else [preserved(each) for each in feedbacks(model)]
