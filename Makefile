@@ -42,6 +42,7 @@ bench-gpu: $(VENV)/.installed
 
 bench-maths: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.maths
+	$(BIN)/python -m benchmarks.series
 
 # The tables of the README, from committed records and results.
 readme: $(VENV)/.installed

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from jali.errors import DataError, JaliError
+from jali.plain import an
 
 _log = logging.getLogger("jali")
 
@@ -50,7 +51,7 @@ def batches(data: Any) -> list[Batch]:
     elif isinstance(data, Batch):
         items = [data]
     elif isinstance(data, str | bytes | Mapping) or not isinstance(data, Iterable):
-        raise DataError(f"data is a {type(data).__name__}; give a tensor, an iterable of batches or a DataLoader")
+        raise DataError(f"data is {an(type(data).__name__)}; give a tensor, an iterable of batches or a DataLoader")
     elif isinstance(data, tuple) and len(data) == 2 and all(isinstance(part, Tensor | PackedSequence) for part in data):
         raise DataError(
             "data is a tuple of two tensors; give [(x, y)] for one batch with its target, [a, b] for two batches"
@@ -88,7 +89,7 @@ def example(inputs: Any) -> Batch:
         return inputs
     if not isinstance(inputs, Tensor | PackedSequence | Mapping | tuple | list):
         raise DataError(
-            f"the example inputs are a {type(inputs).__name__}; give a tensor, a tuple of arguments, or a dict of them by name"
+            f"the example inputs are {an(type(inputs).__name__)}; give a tensor, a tuple of arguments, or a dict of them by name"
         )
     return _batch((inputs, None))
 
@@ -165,7 +166,7 @@ def _batch(item: Any) -> Batch:
     if isinstance(item, tuple | list) and len(item) == 1:
         return _batch(item[0])
     raise DataError(
-        f"a batch is a {type(item).__name__}"
+        f"a batch is {an(type(item).__name__)}"
         + (f" of {len(item)} items" if isinstance(item, tuple | list) else "")
         + "; give a tensor, a dict of keyword arguments, or (inputs, target) with inputs a tensor, tuple or dict"
     )

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from jali.errors import BudgetError, CriterionError, DataError, JaliError, ModelError
+from jali.plain import an
 
 ERROR, STOPPED = 2, 130
 
@@ -284,7 +285,7 @@ def _resolve(where: str, error: type[JaliError]) -> Callable[[], Any]:
         raise error(f"module {module_name!r} has no {name!r}; {hint}")
     found = getattr(module, name)
     if not callable(found):
-        raise error(f"{where!r} is a {type(found).__name__}, not a callable; give the function that makes it")
+        raise error(f"{where!r} is {an(type(found).__name__)}, not a callable; give the function that makes it")
     return found
 
 

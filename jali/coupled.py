@@ -14,6 +14,7 @@ from torch import nn
 
 from jali.dynamics import Floats, Recurrence, recurrence_of
 from jali.errors import DynamicsError, ModelError
+from jali.plain import an
 from jali.site import module_sites
 from jali.wired import Wire, WiredLayers
 
@@ -85,7 +86,7 @@ def coupled(model: nn.Module, path: str = "") -> Coupled:
     module = model.get_submodule(path)
     found = module_sites(module, path)
     if not isinstance(module, WiredLayers) or any(site.kind != "TopDownRNN" for site in found):
-        raise ModelError(f"{path or 'the model'!r} is a {type(module).__name__}; choose the path of a TopDownRNN")
+        raise ModelError(f"{path or 'the model'!r} is {an(type(module).__name__)}; choose the path of a TopDownRNN")
     return Coupled(tuple(recurrence_of(model, site) for site in found), module.wires(), module.input_size)
 
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from jali.errors import DynamicsError, ModelError
 from jali.maths.lyapunov import Spectrum, lyapunov_spectrum
+from jali.plain import an
 from jali.site import Site
 from jali.view import View, read
 
@@ -54,7 +55,7 @@ class Recurrence:
     def __post_init__(self) -> None:
         if self.view.w_rec is None:
             raise ModelError(
-                f"site {self.view.site.name!r} is a {self.view.site.kind} and has no state; choose a recurrent site"
+                f"site {self.view.site.name!r} is {an(self.view.site.kind)} and has no state; choose a recurrent site"
             )
         if self.nonlinearity not in ("tanh", "relu"):
             raise ModelError(f"nonlinearity {self.nonlinearity!r} is neither 'tanh' nor 'relu'")
@@ -198,7 +199,7 @@ class _Potential:
 def decay_terms(view: View) -> tuple[Floats, Floats, Floats, Floats]:
     """a, γ, s, κ of the units of a Cohen–Grossberg site, each ``(H,)``. Raises :class:`ModelError` for another site."""
     if view.terms is None:
-        raise ModelError(f"site {view.site.name!r} is a {view.site.kind} and has no decay of its own")
+        raise ModelError(f"site {view.site.name!r} is {an(view.site.kind)} and has no decay of its own")
     return np.exp(view.terms[0]), np.exp(view.terms[1]), view.terms[2] ** 2, view.terms[3] ** 2
 
 

@@ -13,6 +13,12 @@ from jali.errors import SeedError
 LARGEST_SEED = 2**32 - 1  # every generator in use takes it
 
 
+def an(word: str) -> str:
+    """``word`` with its article by sound: "an int", "a str"; capitals are spelled: "an LSTM", "a GRU"."""
+    spelled = len(word) > 1 and word[:2].isupper()
+    return f"{'an' if word[:1] in ('AEFHILMNORSX' if spelled else 'AEIOUaeiou') else 'a'} {word}"
+
+
 def is_whole(value: Any) -> TypeGuard[int]:
     """Whether ``value`` is an integer of Python or numpy; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from jali.errors import ModelError
+from jali.plain import an
 from jali.wired import WiredLayers
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4, "Linear": 1, "CohenGrossberg": 1, "TopDownRNN": 1}
@@ -108,7 +109,7 @@ def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
     """
     if not isinstance(model, nn.Module):
         raise ModelError(
-            f"the model is a {type(model).__name__}; give the torch.nn.Module that holds the recurrent layers"
+            f"the model is {an(type(model).__name__)}; give the torch.nn.Module that holds the recurrent layers"
         )
     found = [site for path, module in model.named_modules() for site in module_sites(module, path)]
     found = [site for site in found if linear or site.recurrent]
@@ -117,7 +118,9 @@ def sites(model: nn.Module, *, linear: bool = False) -> tuple[Site, ...]:
             ", network of jali.models or nn.Linear" if linear else " or network of jali.models"
         )
         own = [
-            f"{path or 'itself'!r} is a {type(m).__name__}" for path, m in model.named_modules() if _has_own_forward(m)
+            f"{path or 'itself'!r} is {an(type(m).__name__)}"
+            for path, m in model.named_modules()
+            if _has_own_forward(m)
         ]
         remedy = (
             f"{', '.join(own)}, with a forward of its own; give the model with plain layers (for an accelerated one, the "

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from jali.errors import DataError, DynamicsError, ModelError
+from jali.plain import an
 
 _APPEARANCE = {"extra_repr", "remedy", "reset_parameters"}  # methods that no output depends on
 
@@ -112,7 +113,9 @@ class WiredLayers(nn.Module):
     def _run(self, x: Tensor, hx: Tensor | None) -> tuple[list[list[Tensor]], list[Tensor]]:
         if not isinstance(x, Tensor) or x.dim() != 3 or x.shape[1] == 0 or x.shape[2] != self.input_size:
             have = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise DataError(f"the input is {have}; a {type(self).__name__} takes (B, T, {self.input_size}) with T >= 1")
+            raise DataError(
+                f"the input is {have}; {an(type(self).__name__)} takes (B, T, {self.input_size}) with T >= 1"
+            )
         wanted = (x.shape[0], sum(self.sizes))  # len() would fix an exported model to the example's sequences
         if hx is not None and tuple(hx.shape) != wanted:
             raise DataError(f"the initial state is {tuple(hx.shape)}; {wanted} is wanted")

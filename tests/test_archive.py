@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import jali
-from jali.archive import load_weights
+from jali.archive import checksum, load_weights
 from jali.batches import tensors_in
 from jali.errors import FileError, ModelError
 from jali.surgery.compact import operate
@@ -275,7 +275,12 @@ def rewrite(folder, change):
     with safe_open(path, framework="pt") as file:
         body = json.loads(file.metadata()["jali"])
     text = change(body)
-    save_file(load_file(path), path, {"jali": json.dumps(body) if text is None else text})
+    write(load_file(path), path, json.dumps(body) if text is None else text)
+
+
+def write(tensors, path, text):
+    """A file that was made with intent: its checksum is right."""
+    save_file(tensors, path, {"jali": text, checksum.KEY: checksum.checksum(text, tensors)})
 
 
 def module(body):
@@ -360,7 +365,7 @@ def test_a_tie_between_what_differs_is_one_clear_error(alias, stored, message, s
         body = json.loads(file.metadata()["jali"])
     tensors = load_file(path)
     del tensors[alias]
-    save_file(tensors, path, {"jali": json.dumps(body | {"ties": {alias: stored}})})
+    write(tensors, path, json.dumps(body | {"ties": {alias: stored}}))
     with pytest.raises(FileError, match=message):
         jali.load(saved)
 
@@ -396,6 +401,54 @@ def test_damaged_weights_are_one_clear_error(saved):
         jali.load(saved)
 
 
+def test_a_file_that_was_altered_is_one_clear_error(saved):
+    """One bit of one weight, one digit of the description, a tensor that changed its type: whole files, all of them."""
+    path = saved / FILE
+    whole = path.read_bytes()
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}  # not mapped to the file
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    for place in (len(whole) - 1, len(whole) - 100):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(
+            FileError, match=r"has the checksum [0-9a-f]{12}…, and [0-9a-f]{12}… was written: it was altered"
+        ):
+            jali.load(saved)
+        with pytest.raises(FileError, match="altered or damaged"):
+            load_weights(nn.Linear(1, 1), path)
+    for changed in (
+        {**tensors, "head.bias": tensors["head.bias"].double()},
+        {**tensors, "head.weight": tensors["head.weight"].T.contiguous()},
+        {("head.weights" if name == "head.weight" else name): tensor for name, tensor in tensors.items()},
+    ):
+        save_file(changed, path, metadata)
+        with pytest.raises(FileError, match="altered or damaged"):
+            jali.load(saved)
+    save_file(tensors, path, {**metadata, "jali": metadata["jali"].replace("1", "2", 1)})
+    with pytest.raises(FileError, match="altered or damaged"):
+        jali.load(saved)
+    save_file(tensors, path, {"jali": metadata["jali"]})
+    with pytest.raises(FileError, match="has no checksum"):
+        jali.load(saved)
+    save_file(tensors, path, metadata)
+    jali.load(saved)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.bool, torch.int64])
+def test_the_checksum_sees_every_element_of_every_type(dtype):
+    tensors = {"a": torch.zeros(3, 2).to(dtype), "b": torch.zeros(()).to(dtype), "c": torch.zeros(0, 4).to(dtype)}
+    before = checksum.checksum("{}", tensors)
+    assert checksum.checksum("{}", dict(reversed(tensors.items()))) == before
+    seen = {before, checksum.checksum("[]", tensors)}
+    for name in "ab":
+        for k in range(tensors[name].numel()):
+            changed = {**tensors, name: tensors[name].clone()}
+            changed[name].view(-1)[k] = 1
+            seen.add(checksum.checksum("{}", changed))
+    seen.add(checksum.checksum("{}", {**tensors, "a": tensors["a"].T}))
+    assert len(seen) == 2 + 6 + 1 + 1
+
+
 @pytest.mark.parametrize("what", ["missing", "extra", "reshaped", "other buffer"])
 def test_weights_that_do_not_fit_are_one_clear_error(what, saved):
     path = saved / FILE
@@ -410,7 +463,7 @@ def test_weights_that_do_not_fit_are_one_clear_error(what, saved):
         tensors["head.weight"] = tensors["head.weight"].T.contiguous()
     else:
         tensors["rnn.output.order"] = tensors["rnn.output.order"].flip(0)
-    save_file(tensors, path, metadata)
+    write(tensors, path, metadata["jali"])
     with pytest.raises(FileError, match=r"do not fit|contradicts"):
         jali.load(saved)
 

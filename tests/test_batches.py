@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import jali
 from jali.batches import Batch, batches, device_of, example, map_leaves, run, tensors_in
 from jali.errors import DataError
+from jali.plain import an
 
 X, Y = torch.arange(24.0).reshape(2, 4, 3), torch.tensor([0, 1])
 PACKED = pack_padded_sequence(X, torch.tensor([4, 2]), batch_first=True)
@@ -157,7 +158,7 @@ def test_example_inputs_are_the_arguments_of_one_call(inputs, args, kwargs):
 
 @pytest.mark.parametrize("inputs", ["x", 3, {1}, torch.nn.ReLU()], ids=repr)
 def test_example_inputs_of_another_kind_are_named(inputs):
-    with pytest.raises(DataError, match=f"the example inputs are a {type(inputs).__name__}; give a tensor"):
+    with pytest.raises(DataError, match=f"the example inputs are {an(type(inputs).__name__)}; give a tensor"):
         example(inputs)
 
 
@@ -195,7 +196,7 @@ def test_the_device_is_that_of_the_parameters():
         ("data.pt", "data is a str; give a tensor"),
         (b"data", "data is a bytes"),
         ({"x": X}, "data is a dict"),
-        (3, "data is a int"),
+        (3, "data is an int"),
         (net, "data is a function"),
         ([], "no batch.*generator"),
         (iter(()), "no batch"),
@@ -209,7 +210,7 @@ def test_the_device_is_that_of_the_parameters():
         ([X, torch.where(X == 5, math.inf, X)], "batch 1 has NaN or infinite"),
         ([((X, [X * math.nan]), Y)], "batch 0 has NaN or infinite"),
         (PACKED._replace(data=PACKED.data * math.nan), "batch 0 has NaN or infinite"),
-        ([3], "a batch is a int; give a tensor"),
+        ([3], "a batch is an int; give a tensor"),
         ([None], "a batch is a NoneType"),
         (["a"], "a batch is a str"),
         ([[1.0, 2.0]], "a batch is a list of 2 items"),

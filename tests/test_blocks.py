@@ -16,6 +16,7 @@ from jali.batches import tensors_in
 from jali.block_layers import BlockLayer
 from jali.errors import BudgetError, DataError, ModelError, PlanError
 from jali.maths.decomposition import merged, staged_components
+from jali.models import CohenGrossberg
 from jali.site import sites
 from jali.surgery.mask import mask
 from jali.view import read, write
@@ -335,10 +336,34 @@ def test_blocks_that_are_not_independent_cannot_be_batched_but_reordered():
         jali.reorder(layer, found, x, batched=True)
     with pytest.raises(PlanError, match="no site falls into two blocks or more"):
         jali.reorder(layer, jali.decompose(layer), x)
-    with pytest.raises(PlanError, match="the model has a LSTM of 8 units; decompose this model"):
+    with pytest.raises(PlanError, match="the model has an LSTM of 8 units; decompose this model"):
         jali.reorder(nn.LSTM(3, 8), found, x)
     with pytest.raises(PlanError, match="is a list; make one"):
         jali.reorder(layer, [], x)
+
+
+def test_networks_that_cannot_be_reordered_say_which_sites_can():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.slow = nn.GRU(3, 8, batch_first=True), CohenGrossberg(8, 6)
+
+        def forward(self, x):
+            return self.slow(self.rnn(x)[0])[0]
+
+    torch.manual_seed(0)
+    model, x = Both(), torch.randn(2, 4, 3)
+    found = jali.decompose(model, 2, by="communities")
+    with pytest.raises(ModelError, match=r"slow\.l0: the units of a CohenGrossberg stay .* sites=\['rnn\.l0'\]\)"):
+        jali.reorder(model, found, x)
+    others = jali.decompose(model, 2, by="communities", sites=["rnn.l0"])
+    reordered = jali.reorder(model, others, x)
+    torch.testing.assert_close(reordered(x), model(x))
+    assert type(reordered.rnn) is nn.GRU, "the network reads the units in their new order"
+    assert not torch.equal(reordered.slow.weight_ih_l0, model.slow.weight_ih_l0)
+    alone = jali.decompose(model.slow, 2, by="communities")
+    with pytest.raises(ModelError, match="no other site has two blocks, so there is nothing to reorder"):
+        jali.reorder(model.slow, alone, torch.randn(2, 4, 8))
 
 
 def test_an_order_that_is_there_is_said(caplog):

@@ -300,7 +300,7 @@ def changed(**changes: str) -> tuple[str, ...]:
         (changed(budget="0.5", out="studies"), "folder studies holds 'helper.py', not written by jali prune"),
         (changed(budget="0.5", out=""), "not written by jali prune; choose a new or empty folder"),
         (changed(budget="0.5", model="nothere:build"), "'nothere:build' cannot be imported: ModuleNotFoundError"),
-        (changed(budget="0.5", model="usermodels:not_callable"), "is a int, not a callable"),
+        (changed(budget="0.5", model="usermodels:not_callable"), "is an int, not a callable"),
         (changed(budget="0.5", data="usermodels:broken"), "usermodels:broken raised ZeroDivisionError: by the user"),
         (changed(budget="0.5", out="w.safetensors/below"), "folder w.safetensors/below cannot be written"),
         (("study", "toy-stduy"), "unknown study 'toy-stduy'; known:"),

@@ -203,6 +203,56 @@ def test_shapes_that_differ_in_training_mode_only_are_seen():
     assert surgery.compact.train()(x)[1].shape == (3, 6, 8)
 
 
+def test_values_that_differ_in_training_mode_only_are_seen():
+    """As many numbers as the layer has units, which a narrower layer gets others of."""
+
+    def forward(m, x):
+        y = m.rnn(x)[0]
+        return m.head(y * torch.linspace(1, 2, y.shape[-1]).to(y) if m.training else y)
+
+    model, plan, x = model_of(forward)
+    surgery = operate(model, plan, x)
+    assert [note for note in surgery.notes if note.startswith(WHOLE) and "in training mode" in note]
+    torch.testing.assert_close(surgery.compact.train()(x), mask(model, plan).train()(x))
+
+
+DRAWN = {
+    "nothing": lambda m, y: y,
+    "a dropout layer": lambda m, y: m.drop(y),
+    "a dropout function": lambda m, y: nn.functional.dropout(y, 0.5, m.training),
+    "noise": lambda m, y: y + torch.randn(y.shape[:2])[..., None].to(y) if m.training else y,
+}
+
+
+@pytest.mark.parametrize("what", DRAWN)
+def test_chance_in_training_mode_is_no_disagreement(what):
+    model, plan, x = model_of(lambda m, x: m.head(DRAWN[what](m, m.rnn(x)[0])))
+    model.drop = nn.Dropout(0.5)
+    state = torch.random.get_rng_state()
+    small = jali.compact(model, plan, x)
+    assert small.head.in_features < 8, "it shrinks all the same"
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert (small.drop.p, model.drop.p) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("given", ["*inputs", "**inputs"])
+def test_arguments_without_names_of_their_own_are_named_as_the_cause(given):
+    class Positional(Model):
+        def forward(self, *inputs):
+            return self.head(self.rnn(inputs[0])[0])
+
+    class Keywords(Model):
+        def forward(self, **inputs):
+            return self.head(self.rnn(inputs["x"])[0])
+
+    torch.manual_seed(0)
+    model, x = (Positional if given == "*inputs" else Keywords)(None).eval(), torch.randn(3, 6, 4)
+    inputs = x if given == "*inputs" else {"x": x}
+    surgery = operate(model, random_plan(model, (0.5,)), inputs)
+    (note,) = (note for note in surgery.notes if note.startswith(WHOLE))
+    assert f"its forward takes {given}; give its arguments names, each its own" in note
+
+
 def test_a_hook_that_cannot_move_along_is_named_as_the_cause():
     model, plan, x = model_of(lambda m, x: m.head(m.rnn(x)[0]))
     model.rnn.register_forward_hook(lambda module, args, output: (output[0] + 1, output[1]))

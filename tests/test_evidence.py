@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from jali.errors import DataError
 from jali.evidence import collect
+from jali.models import TopDownRNN
 from jali.site import sites
 
 
@@ -113,6 +114,25 @@ def test_a_recurrent_reader_reads_with_both_directions():
     _, above = measured(model, x).uses
     weight = torch.cat([model.high.weight_ih_l0, model.high.weight_ih_l0_reverse])
     check(above, "high", weight, model.low(x)[0])
+
+
+def test_a_reader_with_feedback_inside_reads_with_the_columns_of_its_input():
+    """Five of its thirteen: the others read the layer above."""
+
+    class Stack(nn.Module):
+        def __init__(self, widths):
+            super().__init__()
+            self.low, self.high = nn.RNN(3, 5, batch_first=True), TopDownRNN(5, widths)
+
+        def forward(self, x):
+            return self.high(self.low(x)[0])[0]
+
+    torch.manual_seed(5)
+    x = torch.randn(5, 6, 3, dtype=torch.float64)
+    for widths in ((12, 8), (10, 5)):
+        model = Stack(widths).double()
+        _, above = measured(model, x).uses
+        check(above, "high", model.high.weight_ih_l0[:, :5], model.low(x)[0])
 
 
 @pytest.mark.parametrize("cls", [nn.RNNCell, nn.GRUCell, nn.LSTMCell])

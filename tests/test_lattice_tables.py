@@ -185,8 +185,8 @@ def test_the_last_quarter_of_a_training_changes_no_mask(epochs, steps):
 
 # --- the studies --------------------------------------------------------------------------------------------------------
 
-SMALL = replace(
-    QUICK, constant=ConstantRate(epochs=3, batch=20, lr=1e-2), one_cycle=Recipe(epochs=3, batch=20, lr=1e-2),
+SMALL = replace(  # few() has digits under every name
+    QUICK, data="mnist", constant=ConstantRate(epochs=3, batch=20, lr=1e-2), one_cycle=Recipe(epochs=3, batch=20, lr=1e-2),
     tuning=Recipe(epochs=1, batch=30, lr=1e-3), hidden=16, calibration=50, calibration_batch=25,
 )  # fmt: skip
 STUDIES = {1: lattice_table1, 2: lattice_table2}
@@ -238,7 +238,7 @@ def test_a_table_is_run_once_resumed_and_shown_from_its_records(number, tmp_path
     assert cell(tables[0], "0.5", "difference (points)") == f"{sum(tests) / 2 - 100 * paper:+.2f}"
     assert cell(tables[0], "0.5", "accuracy, paper (%)") == {1: "98.47", 2: "87.25"}[number]
     assert cell(tables[0], "0.7", "sparsity, paper (%)") == {1: "50.38", 2: "99.43"}[number]
-    assert "digits, 16 units, 3 epochs" in tables[0].caption
+    assert "mnist, 16 units, 3 epochs" in tables[0].caption
     assert len(study.figures(records)[0].payload["series"]) == {1: 3, 2: 8}[number]
 
     def refuse(*given: object) -> None:
@@ -260,6 +260,19 @@ def test_beside_table_2_the_sparsity_is_that_of_the_recurrent_weights(tmp_path):
     assert "| magnitude, moved by RigL | one-cycle | 98.54 ± 0.00 |" in shown
     sparsities = {record.task["sparsity"] for record in records}
     assert all(any(0 <= own - paper < 0.001 for own in sparsities) for paper, _ in lattice_table2.TABLE.values())
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_digits_are_not_compared_with_mnist(number, tmp_path, monkeypatch):
+    monkeypatch.setattr(lattice_tables, "QUICK", replace(SMALL, data="digits"))
+    study, shown = STUDIES[number].STUDY, io.StringIO()
+    assert run_study(study, tmp_path, quick=True, console=Console(file=shown, width=200)).finished
+    tables = study.summary(RecordStore(tmp_path).records())
+    assert {cell(tables[0], f"{tau:g}", "difference (points)") for tau in THRESHOLDS} == {"–"}
+    assert tables[0].caption.endswith("Ours are digits, the paper's MNIST: no difference is given.")
+    if number == 2:
+        assert {str(row[-1]) for row in tables[1].rows} == {"–"}
+        assert tables[1].caption.endswith("Ours are digits, the paper's MNIST: no difference is given.")
 
 
 def test_beside_table_1_units_are_cut_out(tmp_path):

@@ -8,48 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.systems import KNOWN, henon, logistic, lorenz
 from jali.errors import DataError, DynamicsError
 from jali.maths.series_exponents import direct, rosenstein
 
-# J. C. Sprott, Chaos and Time-Series Analysis (2003), app. A: a = 1.4, b = 0.3; σ = 10, ρ = 28, β = 8/3
-HENON, LORENZ = 0.419, 0.906
 seeds = st.integers(0, 2**32 - 1)
-
-
-def logistic(x, steps, r=4.0):
-    """``(B, steps)`` from starts ``(B,)``."""
-    found = []
-    for _ in range(steps):
-        x = r * x * (1 - x)
-        found.append(x)
-    return np.stack(found, axis=1)
-
-
-def henon(x, y, steps):
-    """x of ``(B, steps)``."""
-    found = []
-    for _ in range(steps):
-        x, y = 1 - 1.4 * x * x + y, 0.3 * x
-        found.append(x)
-    return np.stack(found, axis=1)
-
-
-def lorenz(state, steps, step=0.01):
-    """x of ``(B, steps)`` from ``(3, B)``, by Runge–Kutta."""
-
-    def field(s):
-        x, y, z = s
-        return np.stack((10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z))
-
-    found = []
-    for _ in range(steps):
-        k1 = field(state)
-        k2 = field(state + step / 2 * k1)
-        k3 = field(state + step / 2 * k2)
-        k4 = field(state + step * k3)
-        state = state + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        found.append(state[0])
-    return np.stack(found, axis=1)
 
 
 def windows(seed, count, length):
@@ -150,16 +113,18 @@ def test_direct_finds_the_rate_of_an_exponential(rate, delta0, length, sign):
 def test_the_exponent_of_the_logistic_map_is_ln_2():
     start = np.random.default_rng(0).beta(0.5, 0.5, 20_000)  # the invariant density
     twins = logistic(start + 1e-10, 15) - logistic(start, 15)
-    assert direct(twins, 1e-10).mean() == pytest.approx(np.log(2), rel=0.02)
-    assert rosenstein(logistic(np.array([0.3]), 3000), 2, steps=6)[0] == pytest.approx(np.log(2), rel=0.05)
+    assert direct(twins, 1e-10).mean() == pytest.approx(KNOWN["logistic map"], rel=0.02)
+    assert rosenstein(logistic(np.array([0.3]), 3000), 2, steps=6)[0] == pytest.approx(KNOWN["logistic map"], rel=0.05)
 
 
 def test_the_exponent_of_the_henon_map():
     start = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 20_000))
     twins = henon(start[0] + 1e-12, start[1], 40) - henon(*start, 40)
     ahead = twins[:, 10:]  # the first steps turn the difference into the direction that grows
-    assert direct(ahead, twins[:, 9]).mean() == pytest.approx(HENON, rel=0.05)
-    assert rosenstein(henon(*np.full((2, 1), 0.1), 5000)[:, 100:], 2, steps=8)[0] == pytest.approx(HENON, rel=0.05)
+    assert direct(ahead, twins[:, 9]).mean() == pytest.approx(KNOWN["Hénon map"], rel=0.05)
+    assert rosenstein(henon(*np.full((2, 1), 0.1), 5000)[:, 100:], 2, steps=8)[0] == pytest.approx(
+        KNOWN["Hénon map"], rel=0.05
+    )
 
 
 def test_the_exponent_of_the_lorenz_flow():
@@ -167,14 +132,14 @@ def test_the_exponent_of_the_lorenz_flow():
     moved = start.copy()
     moved[0] += 1e-9
     twins = lorenz(moved, 1500, step) - lorenz(start, 1500, step)
-    assert direct(twins[:, 300:], twins[:, 299]).mean() / step == pytest.approx(LORENZ, rel=0.05)
+    assert direct(twins[:, 300:], twins[:, 299]).mean() / step == pytest.approx(KNOWN["Lorenz flow"], rel=0.05)
 
     # Neighbours are an orbit apart, the line goes from 0.5 to 2.5. Pairs that part fast stop growing first, so the line
     # is somewhat flat.
     step = 0.025
     series = lorenz(np.array([[1.0], [1], [20]]), 20_400, step)[:, 400::2]
     found = rosenstein(series, 3, delay=2, theiler=20, steps=50, skip=10)[0] / (2 * step)
-    assert found == pytest.approx(LORENZ, rel=0.1)
+    assert found == pytest.approx(KNOWN["Lorenz flow"], rel=0.1)
 
 
 def test_twins_that_coincide_have_no_number_but_an_infinite_exponent():
@@ -192,8 +157,9 @@ def test_where_nothing_parts_the_exponent_is_minus_infinity_and_where_a_value_is
     assert found[1] == pytest.approx(0, abs=1e-12)  # in a period, all distances stay
     assert found[2] == pytest.approx(0, abs=1e-12)  # on a straight line, too
     assert np.isnan(found[3])
-    merging = 0.5 ** np.arange(30.0)
-    assert rosenstein(merging, 1, theiler=0, steps=10)[0] == pytest.approx(-np.log(2))
+    for base in (2.0, 1e10):  # products of such squares would underflow
+        assert rosenstein(base ** -np.arange(15.0), 1, theiler=0, steps=3)[0] == pytest.approx(-np.log(base))
+    assert np.isneginf(rosenstein(np.eye(1, 30), 1)[0])  # all distances are zero after one step
     assert np.isnan(rosenstein(np.full((2, 30), np.inf))).all()
 
 

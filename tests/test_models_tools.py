@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import jali
+from jali.archive import checksum
 from jali.archive.folder import FILE, KEY
 from jali.criterion import get
 from jali.errors import FileError, ModelError
@@ -190,7 +191,8 @@ def change(path, edit):
     with safe_open(path, "pt") as file:
         body = json.loads(file.metadata()[KEY])
     edit(body["graph"]["modules"]["core"])
-    save_file(load_file(path), path, {KEY: json.dumps(body)})
+    stored, text = load_file(path), json.dumps(body)
+    save_file(stored, path, {KEY: text, checksum.KEY: checksum.checksum(text, stored)})
 
 
 HOSTILE = {

@@ -23,8 +23,9 @@ def unpack(packed: Packed) -> np.ndarray:
                 if packed.format == "rows":
                     row, column = packed.targets[g, v] // (4 * w), packed.index[k, v]
                 else:
-                    first = packed.targets[g, lane] if packed.scattered else packed.targets[g, 0] + 4 * lane
-                    row, column = first // 4 + v * packed.padded, packed.index[k, 0]
+                    place = packed.targets[g, 0] // 4 + lane
+                    unit = int(np.flatnonzero(packed.places == place)[0]) if packed.scattered else place
+                    row, column = unit + v * packed.padded, packed.index[k, 0]
                 if packed.format in ("lanes", "aligned"):
                     choice = int(packed.select[k, turn, lane])
                     column = packed.index[k, choice // w] * w + choice % w

@@ -574,8 +574,8 @@ APPLIED = {
     ("site", "message"),
     [
         (SitePlan("l1", "LSTM", 6, (0,), (0.0,) * 6), "has site 'l1', the model has l0"),
-        (SitePlan("l0", "LSTM", 8, (0,), (0.0,) * 8), "LSTM of 8 units in the plan but a LSTM of 6"),
-        (SitePlan("l0", "GRU", 6, (0,), (0.0,) * 6), "GRU of 6 units in the plan but a LSTM of 6"),
+        (SitePlan("l0", "LSTM", 8, (0,), (0.0,) * 8), "LSTM of 8 units in the plan but an LSTM of 6"),
+        (SitePlan("l0", "GRU", 6, (0,), (0.0,) * 6), "GRU of 6 units in the plan but an LSTM of 6"),
         (SitePlan("l0", "LSTM", 6, tuple(range(6)), (0.0,) * 6), "keeps 0 units at 'l0', but at least 1"),
     ],
 )

@@ -15,15 +15,18 @@ from jali.contraction import Contraction
 from jali.errors import ContextError, DataError, FileError, ModelError
 from jali.maths.completion import dedekind_macneille
 from jali.maths.concepts import enumerate_concepts
+from jali.maths.feedback import multilayer_relation
 from jali.maths.lattice import Lattice
 from jali.maths.modularity import modularity
 from jali.maths.rate_distortion import rate_distortion
+from jali.models import TopDownRNN
 from jali.theorems import from_json, to_json
 from jali.theorems.case import cases, weakest_cut
 from jali.theorems.communities import modularity_rises, weak_ties
-from jali.theorems.connections import prune, pruning_efficiency, pruning_efficiency_of_layers
+from jali.theorems.connections import prune, pruning_efficiency, pruning_efficiency_of_networks
 from jali.theorems.feedback import Feedback, preserved
 from jali.theorems.information import chain, data_processing
+from jali.theorems.layers import multilayer
 from jali.theorems.modular_law import lattices, modular_law, pentagon
 from jali.theorems.reducible_units import irreducible, reducible_units, remove_reducible
 from jali.theorems.stability import judge, stability
@@ -239,24 +242,110 @@ def test_no_multiple_of_the_bound_holds():
         assert found.left >= 2**k - 2
     layers = nn.RNN(1, 30, num_layers=2)
     with torch.no_grad():
+        layers.weight_ih_l1.zero_()
         layers.weight_hh_l0.copy_(torch.as_tensor(1e-3 * intersections_of(5)))
         layers.weight_hh_l1.copy_(torch.as_tensor(1e-3 * intersections_of(5)))
-    answer = pruning_efficiency_of_layers(cases(layers, None, 0))
+    (answer,) = pruning_efficiency_of_networks(layers)
     assert answer.answer == "fails"
     assert "|M| = 10 of 60 units, 150 of 150 connections are left > |M|² = 100" in answer.witness
 
 
-def test_layers_count_together():
-    torch.manual_seed(0)
+def test_layers_count_together_with_what_lies_between_them():
     layers = nn.RNN(2, 3, num_layers=2)
     with torch.no_grad():
-        layers.weight_hh_l0.copy_(torch.as_tensor(0.1 * MEET))
-        layers.weight_hh_l1.copy_(torch.as_tensor(0.1 * MEET))
-    found = cases(layers, None, 0)
-    answer = pruning_efficiency_of_layers(found)
-    assert answer  # 10 connections, (2 + 2)² = 16: the layers' bound is weaker
+        for weight in (layers.weight_hh_l0, layers.weight_hh_l1):
+            weight.copy_(torch.as_tensor(0.1 * MEET))
+        layers.weight_ih_l1.fill_(0.1)
+        (answer,) = pruning_efficiency_of_networks(layers)
+        assert answer.answer == "fails"
+        assert answer.witness.startswith("2 layers and what lies between them: all weights")
+        assert "|M| = 4 of 6 units, 19 of 19 connections are left > |M|² = 16" in answer.witness
+        assert answer.numbers["connections between layers"] == 9
+        layers.weight_ih_l1.zero_()
+        (answer,) = pruning_efficiency_of_networks(layers)
+    assert answer
     assert "10 of 10 connections are left ≤ |M|² = 16" in answer.witness
-    assert pruning_efficiency_of_layers(found[:1]).answer == "premise not met"
+    assert answer.numbers["connections between layers"] == 0
+
+
+@pytest.mark.parametrize("cls", [nn.RNN, nn.LSTM, nn.GRU])
+def test_a_connection_between_layers_is_a_weight_that_leads_there(cls):
+    """Every state that moves when a unit of the layer below is moved, and no other."""
+    torch.manual_seed(0)
+    gates, sizes = {nn.RNN: 1, nn.LSTM: 4, nn.GRU: 3}[cls], (4, 4, 4, 4)
+    layers = cls(2, 4, num_layers=2, bidirectional=True)
+    with torch.no_grad():
+        for name, parameter in layers.named_parameters():
+            parameter.mul_(torch.rand_like(parameter) < (0.15 if "weight" in name else 1))
+    (network,) = multilayer(layers)
+    assert (network.path, network.depth, network.sizes) == ("", 2, sizes)
+    for reader, suffix in ((2, "l1"), (3, "l1_reverse")):
+        weight = getattr(layers, f"weight_ih_{suffix}").detach().double().numpy().reshape(gates, 4, 8)
+        block = network.weights[4 * reader : 4 * reader + 4]
+        np.testing.assert_allclose(block[:, :8], np.linalg.norm(weight, axis=0), atol=1e-15)
+    for k, suffix in enumerate(("l0", "l0_reverse", "l1", "l1_reverse")):
+        weight = getattr(layers, f"weight_hh_{suffix}").detach().double().numpy().reshape(gates, 4, 4)
+        own = slice(4 * k, 4 * k + 4)
+        np.testing.assert_allclose(network.weights[own, own], np.linalg.norm(weight, axis=0), atol=1e-15)
+    assert not network.weights[:8, 8:].any(), "nothing leads back"
+    assert not network.weights[:4, 4:8].any(), "the directions of a layer do not see each other"
+    assert not network.weights[8:12, 12:].any()
+    assert network.between == np.count_nonzero(network.weights[8:, :8])
+
+
+def test_feedback_unequal_widths_and_projections_are_connections_too():
+    torch.manual_seed(0)
+    core = TopDownRNN(2, (3, 4))
+    (network,) = multilayer(nn.Sequential(core))
+    assert network.path == "0"
+    np.testing.assert_allclose(network.weights[:3, 3:], core.feedback(0).detach().abs().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(network.weights[3:, :3], core.weight_ih_l1.detach().abs().numpy(), rtol=1e-6)
+    assert network.between == 2 * 12
+    relations = core.relations()
+    whole = multilayer_relation(relations.within, relations.up, relations.down)
+    assert (whole == (network.weights > 0).T).all()
+
+    projected = nn.LSTM(2, 5, num_layers=2, proj_size=3)
+    (network,) = multilayer(projected)
+    own = {name: value.detach().double().numpy() for name, value in projected.named_parameters()}
+    through = own["weight_ih_l1"].reshape(4, 5, 3) @ own["weight_hr_l0"]
+    np.testing.assert_allclose(network.weights[5:, :5], np.linalg.norm(through, axis=0), rtol=1e-6)
+
+    stack = nn.LSTM(2, 6, num_layers=2, bidirectional=True)
+    cut = jali.compact(stack, jali.plan(stack, "magnitude", jali.Budget(0.4, scope="global")))
+    (network,) = multilayer(cut)
+    kept = [site.kept for site in jali.plan(stack, "magnitude", jali.Budget(0.4, scope="global")).sites]
+    (whole,) = multilayer(stack)
+    units = np.concatenate([6 * k + units for k, units in enumerate(kept)])
+    assert network.sizes == tuple(map(len, kept))
+    assert len(set(network.sizes)) > 1, "the widths differ"
+    np.testing.assert_allclose(network.weights, whole.weights[np.ix_(units, units)], atol=1e-12)
+
+
+def test_modules_of_one_layer_are_no_multilayer_network():
+    two = nn.ModuleList([nn.GRU(2, 3), nn.GRU(3, 3, bidirectional=True), nn.GRUCell(3, 3), nn.Linear(3, 1)])
+    (answer,) = pruning_efficiency_of_networks(two)
+    assert answer.answer == "premise not met"
+    assert (
+        "no module has several recurrent layers, and what leads from one module to another is not counted"
+        in answer.witness
+    )
+
+
+def test_two_layers_of_three_units_break_the_bound_and_no_smaller_ones_do():
+    """Exhaustively: every relation of two layers, without and with feedback; weights so small that nothing goes."""
+
+    def worst(low, high, feedback):
+        n, found = low + high, []
+        free = [(to, source) for to in range(n) for source in range(n) if feedback or not (to < low <= source)]
+        for bits in product((0, 1), repeat=len(free)):
+            weights = np.zeros((n, n))
+            weights[tuple(np.transpose(free))] = bits
+            found.append(prune(1e-6 * weights, 0.5))
+        return [each.connections for each in found if each.left > each.bound]
+
+    assert not worst(1, 1, feedback=True)
+    assert min(worst(1, 2, feedback=False)) == min(worst(2, 1, feedback=True)) == 5
 
 
 # --- Corollary III.1 ------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from jali.batches import Batch, batches
 from jali.contraction import Contraction, contraction_bound, sampled_norm
 from jali.dynamics import Floats, Recurrence, exponent_curve, recurrence_of, site_spectrum
 from jali.errors import DynamicsError, ModelError
-from jali.plain import seed_of
+from jali.plain import an, seed_of
 from jali.plans import Plan, SitePlan
 from jali.site import Site, sites
 from jali.surgery.mask import mask
@@ -46,7 +46,7 @@ def analyze(model: nn.Module, data: Any = None, *, plan: Plan | None = None, see
     the states of a site leave the finite numbers.
     """
     if not isinstance(model, nn.Module):
-        raise ModelError(f"the model is a {type(model).__name__}; give the torch.nn.Module that holds the layers")
+        raise ModelError(f"the model is {an(type(model).__name__)}; give the torch.nn.Module that holds the layers")
     seed, found = seed_of(seed), sites(model)
     items = None if data is None else batches(data)
     cut = None if plan is None else mask(model, plan)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from jali.archive import checksum
 from jali.archive.graph import StoredModel, replaced_modules, to_data
 from jali.archive.sparse import packed, unpacked
 from jali.archive.specs import NotStorable, construct, describe
@@ -31,13 +32,14 @@ from jali.errors import FileError, ModelError
 from jali.files import atomic_write
 from jali.flow.trace import symbolic_graph
 from jali.inference.fast_layers import FastLayers
+from jali.inference.fast_linear import FastLinear
 from jali.plain import parse_json
 from jali.plans import Plan
 from jali.site import kind_of
 from jali.surgery.replace import OPAQUE
 
 SCHEMA, FILE, KEY = 1, "model.safetensors", "jali"
-LEAVES = (*OPAQUE, FastLayers)  # stored whole: tracing does not look into them
+LEAVES = (*OPAQUE, FastLayers, FastLinear)  # stored whole: tracing does not look into them
 
 
 def save(
@@ -59,8 +61,8 @@ def save(
     ties = ties_of(model, used)
     small, shapes = packed({name: tensors[name] for name in used if name not in ties})
     head = {"schema": SCHEMA, **body, "sparse": shapes, "ties": ties}
-    content = save_tensors(small, {KEY: json.dumps(head, allow_nan=False)})
-    atomic_write(path, content)
+    text = json.dumps(head, allow_nan=False)
+    atomic_write(path, save_tensors(small, {KEY: text, checksum.KEY: checksum.checksum(text, small)}))
     if plan is not None:
         plan.save(path.with_name("plan.json"))
     return body["kind"] != "modules"
@@ -71,7 +73,7 @@ def load(folder: str | os.PathLike[str], build: Callable[[], nn.Module] | None =
 
     ``build``: a callable that returns the *original*, unpruned model; only needed where ``save`` returned False.
     Parameters that were tied (one parameter under several names) are tied again.
-    Raises :class:`FileError` for a missing, truncated or foreign file.
+    Raises :class:`FileError` for a missing, truncated, altered or foreign file.
     """
     path = _file(folder)
     stored, metadata = _read_tensors(path)
@@ -217,7 +219,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             # Copies: the file's own memory is not aligned, and kernels round differently on unaligned weights.
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
     except OSError as error:
         reason = error.strerror or "no such file"
         if path.parent.is_file():  # a folder was wanted, and the system would call this "no such file"
@@ -231,3 +234,6 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{str(path)!r} is not a whole safetensors file ({error}); write it again, a state_dict with "
             "safetensors.torch.save_file and a model with jali.save"
         ) from None
+    if KEY in metadata:  # a model, and no mere weights
+        checksum.check(path, metadata[KEY], tensors, metadata)
+    return tensors, metadata

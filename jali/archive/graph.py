@@ -17,6 +17,7 @@ from torch.nn.utils import rnn
 
 from jali.archive.specs import NotStorable, construct, describe
 from jali.errors import FileError
+from jali.plain import an
 
 FUNCTIONS: dict[str, Any] = {
     **{f"operator.{f.__name__}": f for f in (
@@ -118,7 +119,7 @@ def _encode(value: Any) -> Any:
         return {"float": str(value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise NotStorable(f"a {type(value).__name__} among the arguments cannot be stored as data")
+    raise NotStorable(f"{an(type(value).__name__)} among the arguments cannot be stored as data")
 
 
 class StoredModel(nn.Module):

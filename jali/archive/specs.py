@@ -14,7 +14,9 @@ from torch import nn
 from jali.block_layers import BlockLayer
 from jali.errors import FileError, ModelError
 from jali.inference.fast_layers import Choice, FastLayers
+from jali.inference.fast_linear import FastLinear
 from jali.models import CohenGrossberg, TopDownRNN
+from jali.plain import an
 from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, FullWidthWired, UnevenLayers, Widen
 from jali.wired import WiredLayers
 
@@ -42,7 +44,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
     """Type and options of ``module`` as JSON; :class:`NotStorable` if it is not on the list or has forward hooks."""
     if module._forward_hooks or module._forward_pre_hooks:
         raise NotStorable(
-            f"a {type(module).__name__} has forward hooks, which cannot be stored as data; remove them, or save what "
+            f"{an(type(module).__name__)} has forward hooks, which cannot be stored as data; remove them, or save what "
             "jali.compact makes instead of a masked model"
         )
     if isinstance(module, UnevenLayers):
@@ -55,6 +57,8 @@ def describe(module: nn.Module) -> dict[str, Any]:
     if isinstance(module, FastLayers):
         chosen = [dataclasses.asdict(choice) for choice in module.choices]
         return {"type": "FastLayers", "layer": describe(module.plain()), "choices": chosen}
+    if type(module) is FastLinear:
+        return {"type": "FastLinear", "options": _options(module)}
     name = type(module).__name__
     if PLAIN.get(name) is not type(module):
         raise NotStorable(f"a {type(module).__module__}.{name} cannot be stored as data")
@@ -255,6 +259,10 @@ def _fast_layers(spec: Mapping[str, Any], limit: int) -> nn.Module:
     return FastLayers.of(construct(spec["layer"], limit), [Choice(**choice) for choice in spec["choices"]])  # type: ignore[arg-type]
 
 
+def _fast_linear(spec: Mapping[str, Any], limit: int) -> nn.Module:
+    return FastLinear(**_checked(spec["options"]))
+
+
 _BUILDERS: dict[str, Callable[[Mapping[str, Any], int], nn.Module]] = {
     "UnevenLayers": _uneven,
     "FullWidth": _full_width,
@@ -262,5 +270,6 @@ _BUILDERS: dict[str, Callable[[Mapping[str, Any], int], nn.Module]] = {
     "FullWidthLinear": _full_width_linear,
     "FullWidthWired": _full_width_wired,
     "FastLayers": _fast_layers,
+    "FastLinear": _fast_linear,
     "BlockLayer": _block_layer,
 }

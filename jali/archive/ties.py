@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from jali.errors import FileError
+from jali.plain import an
 
 
 def ties_of(model: nn.Module, names: Iterable[str]) -> dict[str, str]:
@@ -28,7 +29,7 @@ def with_tied(tensors: Mapping[str, Tensor], ties: Any) -> dict[str, Tensor]:
     to one that is, which leaves no room for a chain or a cycle.
     """
     if not isinstance(ties, dict):
-        raise FileError(f"its ties are a {type(ties).__name__}, not an object; save the model again")
+        raise FileError(f"its ties are {an(type(ties).__name__)}, not an object; save the model again")
     for name, stored in ties.items():
         if name in tensors or not isinstance(stored, str) or stored not in tensors:
             raise FileError(

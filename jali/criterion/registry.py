@@ -15,7 +15,7 @@ import numpy as np
 
 from jali.errors import BudgetError, ContextError, CriterionError, ModelError
 from jali.evidence import SiteEvidence
-from jali.plain import is_finite, is_whole, seed_of
+from jali.plain import an, is_finite, is_whole, seed_of
 from jali.view import View
 
 FUNCTIONS = {"unit": "score", "weight": "score_weights"}  # granularity → the function of a criterion's file
@@ -131,7 +131,7 @@ def _checked(name: str, option: str, value: Any, kind: Any) -> Any:
         fits, wanted = value in get_args(kind), f"one of {', '.join(map(repr, get_args(kind)))}"
     else:
         fits = is_finite(value) if kind is float else is_whole(value) if kind is int else isinstance(value, kind)
-        wanted = {float: "a finite number", int: "a whole number"}.get(kind, f"a {kind.__name__}")
+        wanted = {float: "a finite number", int: "a whole number"}.get(kind, an(kind.__name__))
     if not fits:
         raise CriterionError(f"criterion {name!r}: option {option} is {value!r}; give {wanted}")
     return value if get_origin(kind) is Literal else kind(value)

@@ -152,7 +152,8 @@ def _reader_uses(model: nn.Module, reader: Reader, flow: Flow, calls: Calls, fou
     module = model.get_submodule(reader.module)
     first = module_sites(module, reader.module)[: 2 if getattr(module, "bidirectional", False) else 1]
     views = [read(model, site) for site in first]
-    weight = np.concatenate([view.w_in.reshape(-1, len(reader.labels)) for view in views])
+    outer = len(reader.labels)  # a network with feedback inside reads more columns than its input has
+    weight = np.concatenate([view.w_in[:, :, :outer].reshape(-1, outer) for view in views])
     for site in flow.units.sites:
         for columns in occurrences(reader.labels, flow.units.labels(site)):
             moments = Moments(site.size)

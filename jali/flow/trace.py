@@ -114,6 +114,11 @@ def symbolic_graph(
     """
     signature = inspect.signature(model.forward)
     given = signature.bind(*args, **kwargs).arguments
+    for name, parameter in signature.parameters.items():
+        if name in given and parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(
+                f"its forward takes {str(parameter).partition(':')[0]}; give its arguments names, each its own"
+            )
     concrete = {
         name: parameter.default
         for name, parameter in signature.parameters.items()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import statistics
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,11 +16,16 @@ from jali.batches import example, run, tensors_in
 from jali.capture import inputs_of
 from jali.errors import JaliError, ModelError
 from jali.inference.fast_layers import ENGINES, Choice, FastLayers, with_plain_layers
+from jali.inference.fast_linear import quicken
+from jali.plain import an
 from jali.site import kind_of
 from jali.surgery.replace import replaced
 from jali.wired import WiredLayers
 
-ROUNDS, PATIENCE = 7, 0.5  # of timing: this many, but no new one after so many seconds once there are three
+ROUNDS = (3, 7, 15)  # of timing: at least; enough, if one engine is clearly the best; at most
+PATIENCE = (0.5, 2.0)  # seconds after which rounds are enough, or at most, once there are the least
+MARGIN = 0.95  # of PyTorch's time: a kernel that takes more is no clear gain, and noise may have made it the faster one
+DOUBT = 0.1  # relative distance from the margin up to which more rounds are made
 STEPS = 100  # of the sequences that are timed, at most
 TOLERANCE = 1e-4  # relative; more than rounding can explain
 
@@ -32,13 +37,15 @@ def accelerate(
 
     Each layer is timed on the spot, with PyTorch's own kernel ("torch") and with ours ("gemm": input products by PyTorch,
     the recurrence by ours; "kernels": both by ours, for sparse input weights), at ``batch_sizes`` (by default that of
-    ``example_inputs``), and the fastest is taken; a run on another number of sequences takes the choice for the nearest
-    size. ``engine`` names one and skips the timing. ``print`` of the result says what was chosen, why, and how many bytes
-    of weights a step reads. Zeros in the weights are skipped exactly: outputs differ from PyTorch's by rounding only.
+    ``example_inputs``) and with PyTorch's current number of threads. The fastest is taken, but PyTorch's own if no other is
+    faster by 5 %; a run on another number of sequences takes the choice for the nearest size. ``engine`` names one and skips
+    the timing. ``print`` of the result says what was chosen, why, and how many bytes of weights a step reads. Zeros in the
+    weights are skipped exactly: outputs differ from PyTorch's by rounding only. Our kernels share sequences out to threads
+    from 8 sequences on and run fewer on one thread; PyTorch's use several then, too, and are in the comparison as they are.
 
     Layers that no kernel fits (projections, other types than float32, weights on a GPU), cells and networks of
     :mod:`jali.models` stay with PyTorch: on a GPU a compacted layer runs on cuDNN. Inputs of other types run on PyTorch's
-    layer as well. The parameters keep their names, so
+    layer as well. An ``nn.Linear`` computes what it did, with a cheaper call. The parameters keep their names, so
     ``state_dict`` fits the model and the copy; the copy cannot be trained.
 
     Raises :class:`ModelError` for a model in training mode, without recurrent layers, or with weights that are computed
@@ -65,6 +72,7 @@ def accelerate(
         layer = fast.get_submodule(path)
         choices = _choices(layer, calls[path], engine, batch_sizes)  # type: ignore[arg-type]
         fast = replaced(fast, fast, path, FastLayers.of(layer, choices))  # type: ignore[arg-type]
+    quicken(fast)
     with torch.no_grad():
         _check(want, run(fast, batch))
     return fast
@@ -73,7 +81,9 @@ def accelerate(
 def _wired_remedy(model: nn.Module) -> str:
     names = sorted({type(module).__name__ for module in model.modules() if isinstance(module, WiredLayers)})
     return (
-        f"; make a {' and '.join(names)} smaller with jali.prune, or export it with jali.export_onnx" if names else ""
+        f"; make {' and '.join(map(an, names))} smaller with jali.prune, or export it with jali.export_onnx"
+        if names
+        else ""
     )
 
 
@@ -115,26 +125,40 @@ def _size(layer: nn.RNNBase, call: tuple[Any, ...]) -> tuple[int, int]:
 
 
 def _measured(layer: nn.RNNBase, size: int, steps: int) -> Choice:
-    """Every engine on the same random sequences, in turn; the one with the smallest median."""
+    """Every engine on the same random sequences, in turn, each by its least time: other work on the machine only adds to it."""
     shape = (size, steps) if layer.batch_first else (steps, size)
     x = torch.randn(*shape, layer.input_size, generator=torch.Generator().manual_seed(0))
     candidates: dict[str, Callable[[Tensor], Any]] = {"torch": layer}
     for name in ENGINES[1:]:
         candidates[name] = FastLayers.of(layer, [Choice(size, name, {})])
-    times: dict[str, list[float]] = {name: [] for name in candidates}
+    names, seconds = list(candidates), dict.fromkeys(candidates, math.inf)
     with torch.no_grad():
         for candidate in candidates.values():
             candidate(x)  # packs, compiles, and warms the caches
-        began = time.perf_counter()
-        for done in range(ROUNDS):
-            if done >= 3 and time.perf_counter() - began > PATIENCE:
-                break
-            for name, candidate in candidates.items():
+        began, done = time.perf_counter(), 0
+        while not _enough(done, time.perf_counter() - began, seconds):
+            for k in range(len(names)):  # PyTorch's threads spin a while after their work, beside whoever is next
+                name = names[(done + k) % len(names)]
                 start = time.perf_counter()
-                candidate(x)
-                times[name].append(time.perf_counter() - start)
-    seconds = {name: statistics.median(values) for name, values in times.items()}
-    return Choice(size, min(seconds, key=lambda name: seconds[name]), seconds)
+                candidates[name](x)
+                seconds[name] = min(seconds[name], time.perf_counter() - start)
+            done += 1
+    return Choice(size, _best(seconds), seconds)
+
+
+def _enough(rounds: int, passed: float, seconds: Mapping[str, float]) -> bool:
+    """Whether so many rounds, in so much time, have told which engine is the best."""
+    if rounds < ROUNDS[0] or rounds >= ROUNDS[2] or passed > PATIENCE[1]:
+        return rounds >= ROUNDS[0]
+    share = min(seconds[name] for name in ENGINES[1:]) / seconds["torch"]
+    clear = abs(share / MARGIN - 1) > DOUBT
+    return clear and (rounds >= ROUNDS[1] or passed > PATIENCE[0])
+
+
+def _best(seconds: Mapping[str, float]) -> str:
+    """The fastest engine; "torch" if none is faster by more than the margin."""
+    best = min(seconds, key=lambda name: seconds[name])
+    return best if seconds[best] < MARGIN * seconds["torch"] else "torch"
 
 
 def _check(want: Any, got: Any) -> None:

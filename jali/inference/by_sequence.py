@@ -39,6 +39,7 @@ from jali.inference.fields import (
 from jali.inference.steps import (
     active,
     begin_call,
+    begin_state,
     copy_input,
     find_lengths,
     input_row,
@@ -51,10 +52,10 @@ from jali.inference.vector import call_kernel, copy_bytes, load_int, load_splat,
 
 
 @njit(nogil=True)
-def _load_state(layer: int, work: int, outside: int, inside: int) -> None:
-    row, padded, rows = 4 * load_int(layer + HIDDEN), load_int(layer + PADDED), load_int(work + ROWS)
+def _load_state(width: Any, layer: int, work: int, outside: int, inside: int) -> None:
+    padded, rows = load_int(layer + PADDED), load_int(work + ROWS)
     for b in range(load_int(work + COUNT)):
-        copy_bytes(rows + 4 * b * padded, load_int(work + outside) + (load_int(work + FIRST) + b) * row, row)
+        begin_state(width, layer, work, rows + 4 * b * padded, outside, b)
     call_kernel(load_int(layer + TO_COLUMNS), rows, padded, load_int(work + inside), 0, 0)
 
 
@@ -106,9 +107,9 @@ def _run_chunk(width: Any, layer: int, work: int) -> None:
     """Runs the sequences at work, at most W, over all their steps; lanes without an active sequence compute unread numbers."""
     row, padded, rows = 4 * load_int(layer + HIDDEN), load_int(layer + PADDED), load_int(work + ROWS)
     has_c = load_int(work + C) != 0
-    _load_state(layer, work, H, STATE_H)
+    _load_state(width, layer, work, H, STATE_H)
     if has_c:
-        _load_state(layer, work, C, STATE_C)
+        _load_state(width, layer, work, C, STATE_C)
     find_lengths(work)
     for step in range(load_int(work + TIME)):
         count = active(work, step)
@@ -127,10 +128,10 @@ def _run_chunk(width: Any, layer: int, work: int) -> None:
 
 def run_by_sequence(
     width: Any, layer: int, work: int, x: int, x_time: int, x_row: int, out: int, out_time: int, out_row: int,
-    h: int, c: int, time: int, batch: int, offsets: int, reverse: int,
+    h: int, c: int, time: int, batch: int, offsets: int, way: int,
 ) -> None:  # fmt: skip
     """Runs all sequences; compiled by :func:`jali.inference.kernels.entry`, which says what the arguments are."""
-    begin_call(work, x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, reverse)
+    begin_call(work, x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, way)
     chunk = width_of(width)
     for first in range(0, batch, chunk):
         store_int(work + FIRST, first)

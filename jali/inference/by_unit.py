@@ -27,23 +27,32 @@ from jali.inference.fields import (
     U,
     Z,
 )
-from jali.inference.steps import active, begin_call, find_lengths, input_sums, output_row, row_bytes
+from jali.inference.steps import (
+    active,
+    add_product,
+    begin_call,
+    begin_state,
+    find_lengths,
+    input_sums,
+    output_row,
+    row_bytes,
+)
 from jali.inference.vector import call_kernel, copy_bytes, load_int, store_int
 
 
 @njit(nogil=True)
-def _exchange_states(layer: int, work: int, inward: bool) -> None:
+def _exchange_states(width: Any, layer: int, work: int, inward: bool) -> None:
     """Copies states between the caller's rows of H and the workspace's padded rows."""
     row, padded, first = 4 * load_int(layer + HIDDEN), 4 * load_int(layer + PADDED), load_int(work + FIRST)
     for b in range(load_int(work + COUNT)):
         for inside, outside in ((STATE_H, H), (STATE_C, C)):
             base = load_int(work + outside)
             if base != 0:
-                ours, theirs = load_int(work + inside) + b * padded, base + (first + b) * row
+                ours = load_int(work + inside) + b * padded
                 if inward:
-                    copy_bytes(ours, theirs, row)
+                    begin_state(width, layer, work, ours, outside, b)
                 else:
-                    copy_bytes(theirs, ours, row)
+                    copy_bytes(base + (first + b) * row, ours, row)
 
 
 @njit(nogil=True)
@@ -55,9 +64,8 @@ def _recurrence(layer: int, work: int, z: int, rows: int) -> None:
         sums = u
         for b in range(rows):
             copy_bytes(u + b * size, load_int(layer + RECURRENT_BIAS), size)
-    call_kernel(
-        load_int(layer + RECURRENT_PRODUCT), load_int(layer + RECURRENT), rows, load_int(work + STATES), sums, size
-    )
+    kernel, matrix = load_int(layer + RECURRENT_PRODUCT), load_int(layer + RECURRENT)
+    add_product(layer, work, kernel, matrix, rows, load_int(work + STATES), sums)
     for b in range(rows):
         state = 4 * b * padded
         call_kernel(load_int(layer + CELL), z + b * size, u + b * size, h + state, c + state, padded)
@@ -68,7 +76,7 @@ def _run_chunk(width: Any, layer: int, work: int) -> None:
     """Runs the sequences at work over all their steps."""
     hidden, padded = 4 * load_int(layer + HIDDEN), 4 * load_int(layer + PADDED)
     time, block = load_int(work + TIME), TOGETHER // load_int(work + COUNT)
-    _exchange_states(layer, work, True)
+    _exchange_states(width, layer, work, True)
     find_lengths(work)
     for begin in range(0, time, block):
         end = min(begin + block, time)
@@ -80,15 +88,15 @@ def _run_chunk(width: Any, layer: int, work: int) -> None:
             z += rows * row_bytes(layer)
             for b in range(rows):
                 copy_bytes(output_row(work, step, b), load_int(work + STATE_H) + b * padded, hidden)
-    _exchange_states(layer, work, False)
+    _exchange_states(width, layer, work, False)
 
 
 def run_by_unit(
     width: Any, layer: int, work: int, x: int, x_time: int, x_row: int, out: int, out_time: int, out_row: int,
-    h: int, c: int, time: int, batch: int, offsets: int, reverse: int,
+    h: int, c: int, time: int, batch: int, offsets: int, way: int,
 ) -> None:  # fmt: skip
     """Runs all sequences; compiled by :func:`jali.inference.kernels.entry`, which says what the arguments are."""
-    begin_call(work, x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, reverse)
+    begin_call(work, x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, way)
     for first in range(0, batch, CHUNK):
         store_int(work + FIRST, first)
         store_int(work + COUNT, min(CHUNK, batch - first))

@@ -24,6 +24,7 @@ _FUNCTIONS: dict[str, Any] = {
     "lanes": products.lanes,
     "aligned": products.lanes,
     "rows": products.rows,
+    "in_order": products.in_order,
     "lstm": cells.lstm_cell,
     "gru": cells.gru_cell,
     "rnn_tanh": cells.tanh_cell,

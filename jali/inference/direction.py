@@ -89,11 +89,15 @@ class Direction:
         list(_threads(threads).map(lambda part: self.call(*part), parts))
 
     def call(
-        self, x: tuple[int, int, int], out: tuple[int, int, int], h: int, c: int, steps: int, batch: int, offsets: int
-    ) -> None:
-        """One call of the kernels, on one thread: :class:`Rows`, and as ``offsets`` the address of those of :meth:`run` or 0."""
-        work = self._workspace(batch)
-        self._entry(self._width, self._address, work.address, *x, *out, h, c, steps, batch, offsets, self.reverse)
+        self, x: tuple[int, int, int], out: tuple[int, int, int], h: int, c: int, steps: int, batch: int, offsets: int,
+        from_zero: bool = False,
+    ) -> None:  # fmt: skip
+        """One call of the kernels, on one thread: :class:`Rows`, and as ``offsets`` the address of those of :meth:`run` or 0.
+
+        ``from_zero``: the states begin at zero, whatever is at h and c.
+        """
+        work, way = self._workspace(batch), self.reverse + 2 * from_zero
+        self._entry(self._width, self._address, work.address, *x, *out, h, c, steps, batch, offsets, way)
         self._spare.append(work)
 
     def _workspace(self, batch: int) -> Workspace:

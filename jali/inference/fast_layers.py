@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from jali.errors import DataError, ModelError
+from jali.inference.fast_linear import slow_down
 from jali.inference.repeated import Call, repeated_call
 from jali.inference.rows import Rows
+from jali.plain import an
 from jali.site import kind_of
 from jali.surgery.replace import replaced
 from jali.view import layer_views
@@ -29,8 +31,8 @@ class Choice:
     """What runs a layer on about ``batch`` sequences, and why.
 
     ``engine`` is "torch" (PyTorch's own), "gemm" (input products by PyTorch, the recurrence by the kernels) or "kernels"
-    (both by the kernels). ``seconds``: what was measured for each, empty if the engine was asked for. ``reason``: why no
-    other was tried, or empty.
+    (both by the kernels). ``seconds``: the least that was measured for each, empty if the engine was asked for.
+    ``reason``: why no other was tried, or empty.
     """
 
     batch: int
@@ -71,7 +73,7 @@ class FastLayers:
         """
         kind = kind_of(layer)
         if kind not in FAST or not isinstance(layer, nn.RNNBase):
-            raise ModelError(f"a {type(layer).__name__} is no nn.LSTM, nn.GRU or nn.RNN with PyTorch's own forward")
+            raise ModelError(f"{an(type(layer).__name__)} is no nn.LSTM, nn.GRU or nn.RNN with PyTorch's own forward")
         if not choices:
             raise ModelError("no choice of an engine was given; give one for at least one batch size")
         fast = _like(layer, FAST[kind])
@@ -140,26 +142,31 @@ class FastLayers:
         if isinstance(input, PackedSequence):
             return _run_packed(module, rows, input, hx)
         if choice.engine == "kernels" and input.dim() == 3:
-            self._know(rows, input.shape)
+            self._know(choice, rows, input.shape)
         return _run(module, rows, input, hx)
 
-    def _know(self, rows: list[list[Any]], shape: torch.Size) -> None:
-        """Remembers how inputs of this shape are run, from the next time on."""
-        kept = self.__dict__["_packed"]
-        if len(kept) > SHAPES:
-            for old in [key for key in kept if isinstance(key, torch.Size)]:
-                del kept[old]
-        kept[shape] = repeated_call(cast(nn.RNNBase, self), rows, shape)
+    def _know(self, choice: Choice, rows: list[list[Any]], shape: torch.Size) -> None:
+        """Remembers how inputs of this shape are run from now on: by what, whether always on one thread, for which weights."""
+        kept, module = self.__dict__["_packed"], cast(nn.RNNBase, self)
+        with _LOCK:
+            if kept.get((choice.engine, choice.batch)) is not rows:  # another thread has seen newer weights
+                return
+            if len(kept) > SHAPES:
+                for old in [key for key in kept if isinstance(key, torch.Size)]:
+                    del kept[old]
+            alone = shape[0 if module.batch_first else 1] < MANY
+            kept[shape] = repeated_call(module, rows, shape), alone, kept["state"]
 
     def _known(self, x: Tensor) -> Call | None:
         """What runs x, if all is as it was when its shape was first seen and one thread is enough; else None."""
-        kept = self.__dict__.get("_packed", _NOTHING)
-        call: Call | None = kept.get(x.shape)
-        if call is None or self.training or x.dtype is not torch.float32 or not x.is_cpu or not x.is_contiguous():  # type: ignore[attr-defined]
+        known: tuple[Call, bool, list[Any]] | None = self.__dict__.get("_packed", _NOTHING).get(x.shape)
+        if known is None or self.training or x.dtype is not torch.float32 or not x.is_cpu or not x.is_contiguous():  # type: ignore[attr-defined]
             return None
-        if kept["state"] != [(w.data_ptr(), w._version) for w in self._flat_weights]:  # type: ignore[attr-defined]
-            return None
-        return call if x.shape[0] < MANY > x.shape[1] or torch.get_num_threads() == 1 else None
+        call, alone, state = known
+        for weight, (address, version) in zip(self._flat_weights, state, strict=True):  # type: ignore[attr-defined]
+            if weight.data_ptr() != address or weight._version != version:
+                return None
+        return call if alone or torch.get_num_threads() == 1 else None
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: x (I,) or (B, I) → the last layer's output (H,) or (B, H), and the next state.
@@ -224,10 +231,11 @@ _LOCK = threading.Lock()  # packing and the first compilation are done once
 
 
 def with_plain_layers(model: nn.Module) -> nn.Module:
-    """``model`` with PyTorch's own layers in place of fast ones, which it shares its parameters with."""
+    """``model``, changed in place, with PyTorch's own layers for fast ones, which it shares its parameters with."""
     for path, module in list(model.named_modules()):
         if isinstance(module, FastLayers):
             model = replaced(model, model, path, module.plain())
+    slow_down(model)
     return model
 
 
@@ -323,7 +331,7 @@ def _states(
         return _fresh(None, None, shape, lstm)
     if lstm != isinstance(hx, tuple | list):
         raise DataError(
-            f"an initial state of a {'LSTM' if lstm else type(module).__name__} is {'a pair (h, c)' if lstm else 'a tensor'}"
+            f"an initial state of {an('LSTM' if lstm else type(module).__name__)} is {'a pair (h, c)' if lstm else 'a tensor'}"
         )
     states = [state.unsqueeze(1) if unbatched else state for state in (hx if lstm else (hx,))]
     for state in states:

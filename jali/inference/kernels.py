@@ -20,17 +20,19 @@ from jali.inference.compiled import with_cache
 from jali.inference.layer import Layer, Workspace
 from jali.inference.packing import Floats
 from jali.inference.vector import Width, width_type
+from jali.plain import an
 
 
 @functools.cache
 def entry(lanes: int, by_sequence: bool) -> Any:
     """The compiled time loop for vectors of ``lanes`` over units or over sequences; from numba's cache on disk where that has it.
 
-    ``f(width, layer, work, x, x_time, x_row, out, out_time, out_row, h, c, time, batch, offsets, reverse)`` takes
+    ``f(width, layer, work, x, x_time, x_row, out, out_time, out_row, h, c, time, batch, offsets, way)`` takes
     ``Width(lanes)`` and integers: the addresses of a :class:`Layer` and a :class:`Workspace` for at least ``batch`` sequences;
     the address of x and the bytes from one step and from one sequence to the next; the same of the outputs; the addresses of h
     and c (0 where the cell has none), dense (batch, H), updated in place; the number of steps and sequences; the address of the
-    steps' row offsets (T + 1) or 0; 1 for the reverse direction. It checks nothing, allocates nothing and releases the GIL.
+    steps' row offsets (T + 1) or 0; and ``way``, 1 for the reverse direction plus 2 where the states begin at zero, whatever is
+    at h and c. It checks nothing, allocates nothing and releases the GIL.
     """
     signature = types.void(width_type(lanes), *[types.int64] * 14)
 
@@ -63,7 +65,7 @@ def run(
     _check_rows("h", h, (batch, layer.hidden), contiguous=True)
     if (c is not None) != (layer.cell == "lstm"):
         raise DataError(
-            f"c {'is missing' if c is None else 'given'}; a {layer.cell} layer takes {'it' if c is None else 'none'}"
+            f"c {'is missing' if c is None else 'given'}; {an(layer.cell)} layer takes {'it' if c is None else 'none'}"
         )
     if c is not None:
         _check_rows("c", c, (batch, layer.hidden), contiguous=True)

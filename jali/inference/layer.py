@@ -121,6 +121,10 @@ def _padded_bias(bias: Floats, like: Packed) -> Floats:
     return out.reshape(-1)
 
 
+def _scattered(inputs: Packed | None, recurrent: Packed) -> bool:
+    return recurrent.scattered or (inputs is not None and inputs.scattered)
+
+
 def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats, recurrent_bias: Floats) -> Layer:
     by_sequence = recurrent.format == "rows"
     if inputs is not None and inputs.format == "rows" and not by_sequence:
@@ -144,6 +148,7 @@ def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats,
         "recurrence_apart": cell == "gru",
         "input_product": 0 if inputs is None else product_address(inputs),
         "recurrent_product": product_address(recurrent),
+        "in_order": kernel_address("in_order", lanes) if _scattered(inputs, recurrent) else 0,
         "cell": kernel_address(cell, lanes),
         "to_columns": kernel_address("to_columns", lanes) if by_sequence else 0,
         "to_rows": kernel_address("to_rows", lanes) if by_sequence else 0,
@@ -177,6 +182,7 @@ class Workspace:
             sums * row,  # from here on, buffers are written before they are read
             count * row if layer.cell == "gru" else 0,
             count * row if by_sequence else 0,
+            sums * row if _scattered(layer.inputs, layer.recurrent) else 0,
         )
         ends = np.cumsum([-(-s // 16) * 16 for s in sizes])
         self._floats = aligned_empty((int(ends[-1]),), np.float32)

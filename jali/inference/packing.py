@@ -15,6 +15,7 @@ format          a step is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jali.errors import ModelError, PlanError
+from jali.inference.schedule import TURNS, alike, schedule, turns_of
 
 Floats = NDArray[np.float32]
 FORMATS = ("tiles", "lanes", "aligned", "rows")
 ROWS_AT_ONCE = 4
 _ALIGNMENT = 64
 _MAX_COLUMNS = 2**16  # what an index of 16 bits can name
+_NATURAL: NDArray[np.int32] = np.empty(0, np.int32)  # no places: sums in the order of the units
 _FULL = 0.9  # tiles this full are not beaten: the other formats store an index per weight
-_PAIR_LIMIT = 64  # registers up to which all pairs are compared
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class Packed:
     ``starts`` (groups + 1) delimits the groups' steps; ``index`` (steps, 1) holds columns for ``tiles``, else (steps, 2)
     the numbers of the two registers; ``select`` (steps, turns, W) the lanes' choices, empty for ``tiles``;
     ``values`` (steps, turns, V, W) the weights of V gates, 1 or G. ``rows`` has (steps, 4) columns and (steps, 1, 4, 1) weights,
-    and its inputs and sums hold W sequences per column and row. ``targets`` are byte offsets of the groups' sums: (groups, 1)
-    where a group is W consecutive units, (groups, W) or for ``rows`` (groups, 4) where units of like length go together.
+    and its inputs and sums hold W sequences per column and row. ``targets`` are byte offsets of the groups' sums: (groups, 1),
+    or for ``rows`` (groups, 4). Where a group of ``lanes`` or ``aligned`` is not W consecutive units, sums come in the order of
+    the packing, and ``places`` (units) says where there each unit of a gate of the steps has its own; otherwise it is empty.
 
     Groups are ordered by their number of steps: loops of equal length are what a processor predicts.
     """
@@ -54,6 +57,7 @@ class Packed:
     index: NDArray[np.uint16]
     select: NDArray[np.uint8]
     values: Floats
+    places: NDArray[np.int32]
 
     @property
     def padded(self) -> int:
@@ -72,8 +76,8 @@ class Packed:
 
     @property
     def scattered(self) -> bool:
-        """Whether each lane has a target of its own."""
-        return self.format != "rows" and self.targets.shape[1] > 1
+        """Whether the sums come in the order of the packing, and not in that of the units."""
+        return self.places.size > 0
 
     @property
     def steps(self) -> int:
@@ -88,7 +92,8 @@ class Packed:
     @property
     def bytes(self) -> int:
         """Bytes that one product reads besides its input."""
-        return self.starts.nbytes + self.targets.nbytes + self.index.nbytes + self.select.nbytes + self.values.nbytes
+        arrays = (self.starts, self.targets, self.index, self.select, self.values, self.places)
+        return sum(array.nbytes for array in arrays)
 
 
 def pack(
@@ -108,13 +113,18 @@ def pack(
         raise ModelError(f"{array.shape[2]} columns; the kernels' indices of 16 bits allow {_MAX_COLUMNS}")
     if form is not None:
         return _packer(form)(array, width)
-    candidates = [_tiles(array, width)]
-    candidates += [_gate_tiles(array, width)] if array.shape[0] > 1 else []
-    if candidates[0].nonzero < _FULL * candidates[0].stored:
-        candidates.append(_lanes(array, width))
-        candidates += [_aligned(array, width)] if array.shape[0] > 1 else []
-        candidates += [_rows(array, width)] if batch >= width and not by_unit else []
-    return min(candidates, key=lambda packed: cost(packed, batch))
+    best = min((_tiles(array, width), *([_gate_tiles(array, width)] if len(array) > 1 else [])), key=_cost_for(batch))
+    if best.nonzero >= _FULL * best.stored:
+        return best
+    forms = ["lanes", *(["aligned"] if len(array) > 1 else []), *(["rows"] if batch >= width and not by_unit else [])]
+    for least, each in sorted((_least_cost(each, array, width, batch), each) for each in forms):
+        if least < cost(best, batch):  # packing takes time: what could not win if every step were full is left alone
+            best = min(best, _packer(each)(array, width), key=_cost_for(batch))
+    return best
+
+
+def _cost_for(batch: int) -> Callable[[Packed], float]:
+    return lambda packed: cost(packed, batch)
 
 
 def cost(packed: Packed, batch: int = 1) -> float:
@@ -123,15 +133,26 @@ def cost(packed: Packed, batch: int = 1) -> float:
     ``a + b · batch`` per step, a for reading the weights and b for the work. The choice of lanes' inputs takes one instruction
     with 16 lanes, three with 8, and one per lane with 4.
     """
-    gates, turns = packed.gates, packed.turns
-    choice = {16: 1.0, 8: 2.0, 4: 5.0}[packed.width]
-    per_step = {
+    return packed.steps * _step_cost(packed.format, packed.gates, packed.turns, packed.width, batch)
+
+
+def _step_cost(form: str, gates: int, turns: int, width: int, batch: int) -> float:
+    choice = {16: 1.0, 8: 2.0, 4: 5.0}[width]
+    return {
         "tiles": 0.8 * gates + (0.1 + 0.5 * gates) * batch,
         "lanes": 0.5 + 0.6 * turns + (0.7 + turns * (0.6 * choice + 0.5)) * batch,
         "aligned": 0.5 * gates + (0.7 + turns * (0.6 * choice + 0.8 * gates)) * batch,
-        "rows": 6.0 * -(-batch // packed.width),
-    }
-    return packed.steps * per_step[packed.format]
+        "rows": 6.0 * -(-batch // width),
+    }[form]
+
+
+def _least_cost(form: str, weights: Floats, width: int, batch: int) -> float:
+    """The cost of ``weights`` if every step were full."""
+    entries = np.count_nonzero(weights.any(0)) if form == "aligned" else np.count_nonzero(weights)
+    if form == "rows":
+        return entries / ROWS_AT_ONCE * _step_cost(form, 1, 1, width, batch)
+    gates = len(weights) if form == "aligned" else 1
+    return min(entries / width / turns * _step_cost(form, gates, turns, width, batch) for turns in TURNS)
 
 
 def _packer(form: str) -> Any:
@@ -161,14 +182,22 @@ def pad_units(weights: Floats, width: int) -> Floats:
 
 
 def _finish(
-    form: str, weights: Floats, width: int, group: NDArray[Any], targets: NDArray[Any], *parts: NDArray[Any]
+    form: str,
+    weights: Floats,
+    width: int,
+    group: NDArray[Any],
+    targets: NDArray[Any],
+    *parts: NDArray[Any],
+    places: NDArray[Any] = _NATURAL,
 ) -> Packed:
     """Sorts the steps, whose groups are ``group`` (steps,), by the groups' number of steps."""
     counts = np.bincount(group, minlength=len(targets))
     by_count = np.argsort(counts, kind="stable")
     steps = np.argsort(np.argsort(by_count, kind="stable")[group], kind="stable")
     starts = np.concatenate([[0], np.cumsum(counts[by_count])])
-    arrays = (starts.astype(np.int64), targets[by_count].astype(np.int64), *(p[steps] for p in parts))
+    arrays = (
+        starts.astype(np.int64), targets[by_count].astype(np.int64), *(p[steps] for p in parts), places.astype(np.int32)
+    )  # fmt: skip
     return Packed(form, weights.shape, width, int(np.count_nonzero(weights)), *(_on_cache_line(a) for a in arrays))
 
 
@@ -219,15 +248,16 @@ def _aligned(weights: Floats, width: int) -> Packed:
 def _from_lists(form: str, weights: Floats, width: int, units: Floats) -> Packed:
     """Packs ``units`` (U, V, C): per lane one of them, and its columns where any of the V gates has a weight.
 
-    The lanes of a group wait for the longest list, so lists of like length go together, if they differ.
+    The lanes of a group wait for the longest list, so lists that are alike go together, if their lengths differ.
     """
     units = np.pad(units, ((0, 0), (0, 0), (0, -weights.shape[2] % width)))
-    length = (units != 0).any(1).sum(1)
-    order = np.argsort(length, kind="stable").reshape(-1, width)
-    natural = np.arange(len(units)).reshape(-1, width)
-    if length[order].max(1).sum() == length[natural].max(1).sum():
-        order = natural
-    targets = 4 * (order[:, :1] if order is natural else order)
+    lists = (units != 0).any(1)
+    length = lists.sum(1)
+    order = natural = np.arange(len(units)).reshape(-1, width)
+    if np.sort(length).reshape(-1, width).max(1).sum() < length[natural].max(1).sum():
+        order = alike(lists, width)
+    targets = 4 * width * np.arange(len(order))[:, None]
+    places = _NATURAL if order is natural else np.argsort(order.reshape(-1), kind="stable")
     groups = units[order].swapaxes(1, 2)  # (groups, V, W, C)
     keep = (groups != 0).any(1)
     group, registers, column, taken = schedule(keep, width, turns_of(keep, width))
@@ -235,73 +265,5 @@ def _from_lists(form: str, weights: Floats, width: int, units: Floats) -> Packed
     values = groups[group[:, None, None], :, lane, column] * taken[..., None]  # (steps, turns, W, V)
     select = column % width + width * (column // width != registers[:, None, :1])
     index = registers.astype(np.uint16)
-    return _finish(form, weights, width, group, targets, index, select.astype(np.uint8), values.swapaxes(2, 3))
-
-
-def turns_of(keep: NDArray[np.bool_], width: int) -> int:
-    """How often to choose from the same two registers: as often as neighbouring ones serve every lane, if they do so evenly.
-
-    That is n of m per row, where m divides two registers. Without such a pattern a second turn serves too few lanes.
-    """
-    columns = keep.shape[2] // (2 * width) * 2 * width
-    counts = np.unique(keep[:, :, :columns].reshape(*keep.shape[:2], -1, 2 * width).sum(-1))
-    largest = int(counts.max(initial=0))
-    if keep[:, :, columns:].any() or set(counts.tolist()) - {0, largest}:
-        return 1
-    return next(turns for turns in (4, 3, 2, 1) if largest % turns == 0)
-
-
-def schedule(keep: NDArray[np.bool_], width: int, turns: int = 1) -> tuple[NDArray[np.int64], ...]:
-    """Orders the entries of ``keep`` (groups, W, C) into steps that each read two registers of W columns.
-
-    Greedy: a step takes the two registers that serve the lanes with most left to do, neighbours if it chooses more than once,
-    and each lane takes one entry in each of its ``turns``. Returns the steps' groups (steps,), registers (steps, 2), columns
-    (steps, turns, W) and whether a lane has an entry there (steps, turns, W), in no particular order.
-    """
-    n, lanes, columns = keep.shape
-    parts = keep.reshape(n, lanes, columns // width, width)
-    left = parts.sum(-1).astype(np.float32)  # (groups, W, registers)
-    order = np.argsort(~parts, axis=-1, kind="stable")  # the entries of a register first
-    done = np.zeros(left.shape, np.int64)
-    live = np.flatnonzero(left.any((1, 2)))
-    out: list[tuple[NDArray[Any], ...]] = []
-    while len(live):
-        a, b = _best_pair(left[live]) if turns == 1 else _best_neighbours(left[live], turns)
-        rows, lane = live[:, None], np.arange(lanes)
-        served: list[tuple[NDArray[Any], NDArray[Any]]] = []
-        for _ in range(turns):
-            in_a, in_b = left[rows, lane, a[:, None]], left[rows, lane, b[:, None]]
-            register = np.where((in_b > in_a), b[:, None], a[:, None])
-            taken = np.maximum(in_a, in_b) > 0
-            position = np.minimum(done[rows, lane, register], width - 1)
-            served.append((register * width + order[rows, lane, register, position], taken))
-            left[rows, lane, register] -= taken
-            done[rows, lane, register] += taken
-        out.append((live, np.stack([a, b], 1), *(np.stack(parts, 1) for parts in zip(*served, strict=True))))
-        live = live[left[live].any((1, 2))]
-    if not out:
-        empty = np.empty((0, turns, lanes), np.int64)
-        return np.empty(0, np.int64), np.empty((0, 2), np.int64), empty, empty.astype(bool)
-    group, registers, column, taken = (np.concatenate(p) for p in zip(*out, strict=True))
-    return group, registers, column, taken
-
-
-def _best_pair(left: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Per group, the two registers that together serve the lanes of most weight; a lane weighs the square of what it has left."""
-    serves = (left > 0).astype(np.float32)  # (groups, W, registers)
-    weighted = serves * left.sum(-1, keepdims=True) ** 2
-    single = weighted.sum(1)
-    if left.shape[2] <= _PAIR_LIMIT:
-        both = single[:, :, None] + single[:, None, :] - weighted.swapaxes(1, 2) @ serves
-        a, b = np.divmod(both.reshape(len(left), -1).argmax(1), left.shape[2])
-        return a, b
-    a = single.argmax(1)
-    served = serves[np.arange(len(left)), :, a]
-    return a, (single - (weighted * served[..., None]).sum(1)).argmax(1)
-
-
-def _best_neighbours(left: Floats, turns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Per group, the registers 2j and 2j + 1 that together serve most lanes and turns."""
-    pairs = np.pad(left, ((0, 0), (0, 0), (0, left.shape[2] % 2))).reshape(*left.shape[:2], -1, 2).sum(-1)
-    a = 2 * np.minimum(pairs, turns).sum(1).argmax(1)
-    return a, np.minimum(a + 1, left.shape[2] - 1)
+    steps = (index, select.astype(np.uint8), values.swapaxes(2, 3))
+    return _finish(form, weights, width, group, targets, *steps, places=places)

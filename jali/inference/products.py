@@ -15,21 +15,23 @@ from numba import types
 from numba.core import cgutils
 from numpy.typing import NDArray
 
-from jali.inference.emit import F32, I32, I64, at, load_vector, splat_value
+from jali.inference.emit import F32, I32, I64, at, load_vector, splat_value, vector
 from jali.inference.fields import (
     MATRIX_FIELDS,
     MATRIX_GATE_BYTES,
+    MATRIX_GATES,
     MATRIX_GROUPS,
     MATRIX_INDEX,
-    MATRIX_SCATTERED,
+    MATRIX_PLACES,
     MATRIX_SELECT,
     MATRIX_STARTS,
     MATRIX_TARGETS,
+    MATRIX_UNITS,
     MATRIX_VALUES,
 )
 from jali.inference.packing import ROWS_AT_ONCE, Packed
 from jali.inference.sums import Sums, add_vector, at_index, const, each_step, lane_step, load_index, tile_step
-from jali.inference.vector import load_int, operation, width_of
+from jali.inference.vector import VecType, add, load, load_int, operation, store, width_of
 
 _ROWS = (8, 4, 2, 1)  # input rows that one pass over a group's weights serves, if there are registers for them
 
@@ -38,21 +40,23 @@ def matrix_table(packed: Packed) -> NDArray[np.int64]:
     """The table of one matrix; it holds addresses, so ``packed`` must outlive it."""
     fields = {
         "groups": len(packed.starts) - 1,
+        "gates": packed.gates,
         "gate_bytes": 4 * packed.padded,
-        "scattered": packed.scattered,
+        "places": packed.places.ctypes.data if packed.scattered else 0,
+        "units": len(packed.places),
         **{name: getattr(packed, name).ctypes.data for name in ("starts", "targets", "index", "select", "values")},
     }
     return np.array([int(fields[name]) for name in MATRIX_FIELDS], np.int64)
 
 
 def _group_codegen(width: Any, single: bool, step: Any) -> Any:
-    """Code for one group: the sums of all steps, for each of ``count`` rows or a ``single`` one, added to the rows' gate sums.
+    """Code for one group: the sums of all steps, for each of ``count`` rows or a ``single`` one, put to the rows' gate sums.
 
     The group's weights are read from memory for the first rows and are in the cache for the others.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        begin, end, index, select, values, count, sources, z, row_bytes, targets, scattered, gate_bytes = args[2:]
+        begin, end, index, select, values, count, sources, z, row_bytes, targets, apart, gate_bytes = args[2:]
 
         def some_rows(first: Any, rows: int) -> None:
             of_row = [builder.add(first, const(r)) for r in range(rows)]
@@ -70,7 +74,7 @@ def _group_codegen(width: Any, single: bool, step: Any) -> Any:
                 for r in of_row
                 for g in range(width.gates)
             ]
-            _add_totals(builder, sums.totals(), starts, targets, scattered)
+            _put_totals(builder, sums.totals(), starts, targets, apart)
 
         if single:
             some_rows(const(0), 1)
@@ -79,15 +83,6 @@ def _group_codegen(width: Any, single: bool, step: Any) -> Any:
         return context.get_dummy_value()
 
     return codegen
-
-
-def _add_lanes(builder: Any, base: Any, offsets: Any, total: Any) -> None:
-    """Adds each lane of ``total`` to the float at ``base`` plus the lane's offset, one of the int64 at ``offsets``."""
-    for k in range(total.type.count):
-        target = builder.load(at(builder, builder.add(offsets, const(8 * k)), I64))
-        place = at(builder, builder.add(base, target), F32)
-        lane = builder.extract_element(total, ir.Constant(I32, k))
-        builder.store(builder.fadd(builder.load(place), lane), place)
 
 
 def _by_rows(builder: Any, count: Any, sizes: list[int], body: Any) -> None:
@@ -101,22 +96,23 @@ def _by_rows(builder: Any, count: Any, sizes: list[int], body: Any) -> None:
             builder.store(builder.add(first, const(size)), done)
 
 
-def _add_totals(builder: Any, totals: list[Any], starts: list[Any], targets: Any, scattered: Any) -> None:
-    """Adds each total at its start plus the group's offset, or plus the lanes' offsets if they are ``scattered``."""
-    with builder.if_else(builder.icmp_unsigned("!=", scattered, const(0))) as (apart, together):
-        with apart:
-            for start, total in zip(starts, totals, strict=True):
-                _add_lanes(builder, start, targets, total)
-        with together:
-            target = builder.load(at(builder, targets, I64))
-            for start, total in zip(starts, totals, strict=True):
-                add_vector(builder, builder.add(start, target), total)
+def _put_totals(builder: Any, totals: list[Any], starts: list[Any], targets: Any, apart: Any) -> None:
+    """Adds each total at its start plus the group's offset, or only stores it there if sums are put in order later."""
+    target = builder.load(at(builder, targets, I64))
+    places = [builder.add(start, target) for start in starts]
+    with builder.if_else(builder.icmp_unsigned("!=", apart, const(0))) as (later, now):
+        with later:
+            for place, total in zip(places, totals, strict=True):
+                builder.store(total, at(builder, place, total.type), align=1)
+        with now:
+            for place, total in zip(places, totals, strict=True):
+                add_vector(builder, place, total)
 
 
 @operation
 def _tile_group(
     typingctx: Any, width: Any, single: Any, begin: Any, end: Any, index: Any, select: Any, values: Any, count: Any,
-    sources: Any, z: Any, row_bytes: Any, targets: Any, scattered: Any, gate_bytes: Any,
+    sources: Any, z: Any, row_bytes: Any, targets: Any, apart: Any, gate_bytes: Any,
 ) -> Any:  # fmt: skip
     """One group of ``tiles``: per step a column's input, times W weights for each gate."""
     if not isinstance(single, types.BooleanLiteral):
@@ -127,7 +123,7 @@ def _tile_group(
 @operation
 def _lane_group(
     typingctx: Any, width: Any, single: Any, begin: Any, end: Any, index: Any, select: Any, values: Any, count: Any,
-    sources: Any, z: Any, row_bytes: Any, targets: Any, scattered: Any, gate_bytes: Any,
+    sources: Any, z: Any, row_bytes: Any, targets: Any, apart: Any, gate_bytes: Any,
 ) -> Any:  # fmt: skip
     """One group of ``lanes`` or ``aligned``: per step and turn each lane's own input, times a weight for each gate."""
     if not isinstance(single, types.BooleanLiteral):
@@ -165,6 +161,26 @@ def _row_group(
     return types.void(width, *[types.int64] * 7), codegen
 
 
+@operation
+def _load_placed(typingctx: Any, width: Any, sums: Any, places: Any) -> Any:
+    """The floats at ``sums`` that the W int32 at ``places`` name.
+
+    Lane by lane from scalar loads: an instruction that gathers takes longer.
+    """
+    lanes = width.lanes
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _, sums, places = args
+        out = ir.Constant(vector(lanes), ir.Undefined)
+        for k in range(lanes):
+            place = builder.zext(builder.load(at(builder, builder.add(places, const(4 * k)), I32)), I64)
+            lane = builder.load(at(builder, at_index(builder, sums, place, 4), F32))
+            out = builder.insert_element(out, lane, ir.Constant(I32, k))
+        return out
+
+    return VecType(lanes)(width, types.int64, types.int64), codegen
+
+
 def rows(width: Any, m: int, count: int, source: int, z: int, row_bytes: int) -> None:
     """``rows``: inputs (C, W) at ``source``, sums (G · padded, W) at z; ``count`` and ``row_bytes`` play no part."""
     starts, index, values = load_int(m + MATRIX_STARTS), load_int(m + MATRIX_INDEX), load_int(m + MATRIX_VALUES)
@@ -187,18 +203,26 @@ def tiles(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) 
 
 
 def lanes(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) -> None:
-    """``lanes`` and ``aligned``, for ``count`` input rows."""
+    """``lanes`` and ``aligned``, for ``count`` input rows; sums in the order of the packing overwrite z: see :func:`in_order`."""
     starts, index = load_int(m + MATRIX_STARTS), load_int(m + MATRIX_INDEX)
     select, values, targets = load_int(m + MATRIX_SELECT), load_int(m + MATRIX_VALUES), load_int(m + MATRIX_TARGETS)
-    scattered, gate = load_int(m + MATRIX_SCATTERED), load_int(m + MATRIX_GATE_BYTES)
-    each = 8 * width_of(width) if scattered != 0 else 8
+    apart, gate = load_int(m + MATRIX_PLACES), load_int(m + MATRIX_GATE_BYTES)
     for g in range(load_int(m + MATRIX_GROUPS)):
-        begin, end, target = load_int(starts + 8 * g), load_int(starts + 8 * g + 8), targets + each * g
+        begin, end, target = load_int(starts + 8 * g), load_int(starts + 8 * g + 8), targets + 8 * g
         if count == 1:
-            _lane_group(
-                width, True, begin, end, index, select, values, 1, sources, z, row_bytes, target, scattered, gate
-            )
+            _lane_group(width, True, begin, end, index, select, values, 1, sources, z, row_bytes, target, apart, gate)
         else:
             _lane_group(
-                width, False, begin, end, index, select, values, count, sources, z, row_bytes, target, scattered, gate
+                width, False, begin, end, index, select, values, count, sources, z, row_bytes, target, apart, gate
             )
+
+
+def in_order(width: Any, m: int, count: int, sums: int, z: int, row_bytes: int) -> None:
+    """Adds ``count`` rows of sums in the order of the packing to rows of gate sums at z."""
+    places, gate = load_int(m + MATRIX_PLACES), load_int(m + MATRIX_GATE_BYTES)
+    units, gates = load_int(m + MATRIX_UNITS), load_int(m + MATRIX_GATES)
+    for row in range(0, count * row_bytes, row_bytes):
+        for g in range(row, row + gates * gate, gate):
+            for u in range(0, 4 * units, 4 * width_of(width)):
+                place = z + g + u
+                store(place, add(load(width, place), _load_placed(width, sums + g, places + u)))

@@ -18,7 +18,7 @@ def repeated_call(module: nn.RNNBase, rows: Sequence[Sequence[Any]], shape: Sequ
     """
     time = 1 if module.batch_first else 0
     steps, batch, width = shape[time], shape[1 - time], module.hidden_size
-    nothing, size = torch.zeros(sum(map(len, rows)), batch, width), 4 * batch * width
+    nothing, size = torch.empty(sum(map(len, rows)), batch, width), 4 * batch * width
     lstm = isinstance(module, nn.LSTM)
     layers = []
     for row, features in zip(rows, [module.input_size, *(len(row) * width for row in rows)], strict=False):
@@ -26,14 +26,14 @@ def repeated_call(module: nn.RNNBase, rows: Sequence[Sequence[Any]], shape: Sequ
         layers.append((out_shape, _strides(shape, time, features), _strides(shape, time, out_shape[2]), row))
 
     def call(x: Tensor) -> tuple[Tensor, Any]:
-        h = torch.zeros_like(nothing)
-        c = torch.zeros_like(nothing) if lstm else None
+        h = torch.empty_like(nothing)
+        c = torch.empty_like(nothing) if lstm else None
         at_h, at_c, source = h.data_ptr(), 0 if c is None else c.data_ptr(), x.data_ptr()
         for out_shape, read, written, row in layers:
             out = torch.empty(out_shape)
             target = first = out.data_ptr()
             for direction in row:
-                direction.call((source, *read), (target, *written), at_h, at_c, steps, batch, 0)
+                direction.call((source, *read), (target, *written), at_h, at_c, steps, batch, 0, True)
                 target, at_h, at_c = target + 4 * width, at_h + size, at_c and at_c + size
             x, source = out, first
         return x, h if c is None else (h, c)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from jali.inference.fields import (
@@ -15,15 +16,20 @@ from jali.inference.fields import (
     COPIES,
     COUNT,
     FIRST,
+    FROM_ZERO,
     GATES,
+    HIDDEN,
+    IN_ORDER,
     INPUT_PRODUCT,
     INPUTS,
     LENGTHS,
     MATRIX,
+    MATRIX_PLACES,
     OFFSETS,
     OUT,
     OUT_ROW,
     OUT_TIME,
+    PACKED_SUMS,
     PADDED,
     PADDED_INPUTS,
     REVERSE,
@@ -33,16 +39,16 @@ from jali.inference.fields import (
     X_TIME,
     X,
 )
-from jali.inference.vector import add, call_kernel, copy_bytes, load, load_int, store, store_int, width_of
+from jali.inference.vector import add, call_kernel, copy_bytes, load, load_int, splat, store, store_int, width_of
 
 
 @njit(nogil=True)
 def begin_call(
     work: int, x: int, x_time: int, x_row: int, out: int, out_time: int, out_row: int, h: int, c: int, time: int, offsets: int,
-    reverse: int,
+    way: int,
 ) -> None:  # fmt: skip
     """Writes the arguments of a run to the table."""
-    call = (x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, reverse)
+    call = (x, x_time, x_row, out, out_time, out_row, h, c, time, offsets, way & 1, way >> 1)
     for k in range(len(call)):
         store_int(work + X + 8 * k, call[k])
 
@@ -55,6 +61,18 @@ def active(work: int, step: int) -> int:
         return count
     left = load_int(offsets + 8 * step + 8) - load_int(offsets + 8 * step) - load_int(work + FIRST)
     return min(max(left, 0), count)
+
+
+@njit(nogil=True)
+def begin_state(width: Any, layer: int, work: int, ours: int, outside: int, b: int) -> None:
+    """The initial state of sequence b to a padded row at ``ours``: the caller's, or zeros."""
+    if load_int(work + FROM_ZERO) != 0:
+        zero = splat(width, np.float32(0))
+        for k in range(0, 4 * load_int(layer + PADDED), 4 * width_of(width)):
+            store(ours + k, zero)
+    else:
+        row = 4 * load_int(layer + HIDDEN)
+        copy_bytes(ours, load_int(work + outside) + (load_int(work + FIRST) + b) * row, row)
 
 
 @njit(nogil=True)
@@ -120,6 +138,17 @@ def copy_input(layer: int, work: int, row: int, source: int) -> int:
 
 
 @njit(nogil=True)
+def add_product(layer: int, work: int, kernel: int, matrix: int, rows: int, sources: int, z: int) -> None:
+    """Adds the product of a matrix with each of the ``rows`` listed at ``sources`` to its row of gate sums at z."""
+    size, sums = row_bytes(layer), load_int(work + PACKED_SUMS)
+    if load_int(matrix + MATRIX_PLACES) == 0:
+        call_kernel(kernel, matrix, rows, sources, z, size)
+    else:
+        call_kernel(kernel, matrix, rows, sources, sums, size)
+        call_kernel(load_int(layer + IN_ORDER), matrix, rows, sums, z, size)
+
+
+@njit(nogil=True)
 def input_sums(width: Any, layer: int, work: int, z: int, begin: int, end: int) -> None:
     """Bias and input part of the gate sums of steps begin … end - 1: rows of active sequences, step after step, at z."""
     sources, size, kernel = load_int(work + SOURCES), row_bytes(layer), load_int(layer + INPUT_PRODUCT)
@@ -133,4 +162,4 @@ def input_sums(width: Any, layer: int, work: int, z: int, begin: int, end: int) 
             store_int(sources + 8 * rows, source)
             rows += 1
     if kernel != 0:
-        call_kernel(kernel, load_int(layer + MATRIX), rows, sources, z, size)
+        add_product(layer, work, kernel, load_int(layer + MATRIX), rows, sources, z)

@@ -71,7 +71,8 @@ def rosenstein(
     or no two points differ: nothing parts. The scale of a window changes nothing.
 
     Pairs that coincide in all coordinates are no neighbours, as in TISEAN; of equally near ones the nearest in time is taken,
-    and the later of two. A distance of zero on the way is left out.
+    and the later of two. A distance of zero on the way is left out; zero is what is below 1e-162 of the span of
+    the window.
 
     Raises:
         DynamicsError: W too short for a neighbour of every point, or an argument out of its range.
@@ -106,8 +107,25 @@ def _scaled(series: Floats) -> Floats:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _squares(a: Any, b: Any, count: int, dimension: int, delay: int, squares: Any, found: Any) -> None:
+    """Squared distances of the first ``count`` embedded points of two series: ``found``; ``squares`` is space for a window."""
+    for t in range(count + (dimension - 1) * delay):
+        squares[t] = (a[t] - b[t]) * (a[t] - b[t])
+    for t in range(count):
+        found[t] = squares[t]
+    for coordinate in range(1, dimension - 1, 2):  # two at a time: half the loads and stores
+        along, beside = squares[coordinate * delay :], squares[(coordinate + 1) * delay :]
+        for t in range(count):
+            found[t] = found[t] + along[t] + beside[t]
+    if dimension % 2 == 0:
+        along = squares[(dimension - 1) * delay :]
+        for t in range(count):
+            found[t] += along[t]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _neighbours(
-    x: Any, points: int, dimension: int, delay: int, theiler: int, work: Any, least: Any, gaps: Any
+    x: Any, points: int, dimension: int, delay: int, theiler: int, squares: Any, work: Any, least: Any, gaps: Any
 ) -> None:
     """The nearest neighbour t + gaps[t] of every point t at a positive distance; 0 if there is none.
 
@@ -118,14 +136,9 @@ def _neighbours(
     for gap in range(theiler + 1, points):
         pairs = points - gap
         distance = work[:pairs]
-        distance[:] = 0.0
-        for coordinate in range(dimension):
-            a, b = x[coordinate * delay :], x[coordinate * delay + gap :]
-            for t in range(pairs):
-                distance[t] += (a[t] - b[t]) * (a[t] - b[t])
+        _squares(x, x[gap:], pairs, dimension, delay, squares, distance)
         for t in range(pairs):
             distance[t] = distance[t] if distance[t] > 0 else np.inf
-        for t in range(pairs):
             nearer = distance[t] < least[t]
             least[t] = distance[t] if nearer else least[t]
             gaps[t] = gap if nearer else gaps[t]
@@ -137,31 +150,34 @@ def _neighbours(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _divergence(x: Any, points: int, dimension: int, delay: int, gaps: Any, sums: Any, counts: Any) -> None:
+def _divergence(
+    x: Any, points: int, dimension: int, delay: int, gaps: Any, squares: Any, work: Any, sums: Any, counts: Any
+) -> None:
     """Sums over all pairs of the logarithm of their squared distance after k steps, and of how many it is positive.
 
     Factors are multiplied before a logarithm is taken, as long as the product stays far from under- and overflow.
     """
-    for k in range(len(sums)):
-        total, product, count = 0.0, 1.0, 0
-        for t in range(points):
-            if gaps[t] == 0:
-                continue
-            square, here, there = 0.0, t + k, t + k + gaps[t]
-            for coordinate in range(dimension):
-                difference = x[here + coordinate * delay] - x[there + coordinate * delay]
-                square += difference * difference
+    steps = len(sums) - 1
+    products = np.ones(steps + 1)
+    sums[:], counts[:] = 0.0, 0
+    for t in range(points):
+        if gaps[t] == 0:
+            continue
+        _squares(x[t:], x[t + gaps[t] :], steps + 1, dimension, delay, squares, work)
+        for k in range(steps + 1):
+            square = work[k]
             if square == 0:
                 continue
-            count += 1
+            counts[k] += 1
             if square < 1e-100:
-                total += np.log(square)
+                sums[k] += np.log(square)
                 continue
-            product *= square
-            if product < 1e-200 or product > 1e200:
-                total += np.log(product)
-                product = 1.0
-        sums[k], counts[k] = total + np.log(product), count
+            products[k] *= square
+            if products[k] < 1e-200 or products[k] > 1e200:
+                sums[k] += np.log(products[k])
+                products[k] = 1.0
+    for k in range(steps + 1):
+        sums[k] += np.log(products[k])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -190,11 +206,11 @@ def _rosenstein(
     windows: Any, dimension: int, delay: int, theiler: int, steps: int, skip: int, rows: Any, found: Any
 ) -> None:
     points = windows.shape[1] - (dimension - 1) * delay - steps
-    least, work = np.empty(points), np.empty(points)
+    squares, work, least = np.empty(windows.shape[1]), np.empty(max(points, steps + 1)), np.empty(points)
     gaps = np.empty(points, dtype=np.int64)
     sums, counts = np.empty(steps + 1), np.empty(steps + 1, dtype=np.int64)
     for s in range(len(windows)):
         x = windows[s]
-        _neighbours(x, points, dimension, delay, theiler, work, least, gaps)
-        _divergence(x, points, dimension, delay, gaps, sums, counts)
+        _neighbours(x, points, dimension, delay, theiler, squares, work, least, gaps)
+        _divergence(x, points, dimension, delay, gaps, squares, work, sums, counts)
         found[rows[s]] = _slope(sums, counts, skip)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from jali.errors import BudgetError, FileError, PlanError
 from jali.files import atomic_write
-from jali.plain import LARGEST_SEED, is_seed, is_whole, parse_json
+from jali.plain import LARGEST_SEED, an, is_seed, is_whole, parse_json
 from jali.plans.budget import Budget
 from jali.plans.checks import expect, require_fields, require_list, short
 from jali.plans.pattern import Pattern
@@ -106,7 +106,7 @@ class Plan:
                 )
             if (site.kind, site.size) != (planned.kind, planned.size):
                 raise PlanError(
-                    f"site {planned.name!r} is a {planned.kind} of {planned.size} units in the plan but a {site.kind} of "
+                    f"site {planned.name!r} is {an(planned.kind)} of {planned.size} units in the plan but {an(site.kind)} of "
                     f"{site.size} in the model; make the plan from this model"
                 )
             if len(planned.kept) < site.minimum:

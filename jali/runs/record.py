@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jali.errors import FileError
-from jali.plain import LARGEST_SEED, is_seed, is_whole, parse_json
+from jali.plain import LARGEST_SEED, an, is_seed, is_whole, parse_json
 from jali.runs.versions import versions
 
 SCHEMA = "jali.record/1"
@@ -147,7 +147,7 @@ def _plain(value: Any, path: str) -> Any:
         return {key: _plain(each, f"{path}.{key}") for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each, f"{path}[{i}]") for i, each in enumerate(value)]
-    raise FileError(f"not a valid record: {path} is a {type(value).__name__}; convert it to JSON's types (.tolist())")
+    raise FileError(f"not a valid record: {path} is {an(type(value).__name__)}; convert it to JSON's types (.tolist())")
 
 
 def _same_keys(value: dict[str, Any], expected: set[str], word: str) -> None:

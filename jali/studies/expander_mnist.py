@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jali.maths.spectral import random_crossing
+from jali.plain import an
 from jali.report.tables import Cell, percent
 from jali.studies.base import (
     Comparison,
@@ -121,9 +122,9 @@ class ExpanderStudy(Study):
         ]
         minutes = sum(record.data["processor seconds"] for record in records) / 60
         caption = (
-            f"Remaining edges at which the bound of the mask of a {own.kind} of {own.hidden} units first falls below zero (Table "
-            f"2), cut by magnitude at once after training; packed block of all gates. The {len(records)} tasks of this study "
-            f"took {minutes:.0f} minutes of one processor core."
+            f"Remaining edges at which the bound of the mask of {an(own.kind)} of {own.hidden} units first falls below zero "
+            "(Table 2), cut by magnitude at once after training; packed block of all gates. "
+            f"The {len(records)} tasks of this study took {minutes:.0f} minutes of one processor core."
         )
         return comparison_table(f"{_what(own)}: where the bounds are lost", lines, unit="%", scale=100, caption=caption)
 

@@ -23,6 +23,8 @@ from jali.studies.lattice_tables import (
     epochs_figure,
     epochs_table,
     is_one,
+    minus_paper,
+    other_data,
     printed,
     tasks_of,
 )
@@ -101,6 +103,7 @@ def _beside(records: Sequence[Record]) -> Table:
         f"Mean ± 95 % interval over seeds, beside the paper's best, {100 * _best():.2f} %. Constant: Adam, as the paper prints "
         "it; one-cycle: AdamW with a one-cycle rate on images moved by up to a pixel."
     )
+    caption += other_data(records)
     return Table("At least 98 % of W_hh by other ways", columns, rows, caption)
 
 
@@ -115,7 +118,7 @@ def _best() -> float:
 
 def _row(label: str, rate: str, own: Sequence[Record]) -> tuple[Cell, ...]:
     cells = (over_seeds(own, metric).text(2, 100) for metric in ("sparsity", "validation", "test"))
-    return (label, rate, *cells, len(own), f"{100 * (over_seeds(own, 'test').mean - _best()):+.2f}")
+    return (label, rate, *cells, len(own), minus_paper(own, _best()))
 
 
 def _named(what: str, schedule: str) -> str:

@@ -17,6 +17,7 @@ from jali.api import Result, prune
 from jali.archive import load_weights, save
 from jali.batches import batches
 from jali.errors import JaliError, ModelError
+from jali.plain import an
 from jali.plans import Budget
 from jali.report.tables import Cell, percent
 from jali.runs.store import RecordStore
@@ -72,7 +73,7 @@ def built(build: Callable[[], nn.Module], weights: str | os.PathLike[str]) -> nn
     """The caller's model with its weights, in evaluation mode."""
     model = build()
     if not isinstance(model, nn.Module):
-        raise ModelError(f"the model's builder returned a {type(model).__name__}; it must return an nn.Module")
+        raise ModelError(f"the model's builder returned {an(type(model).__name__)}; it must return an nn.Module")
     load_weights(model, weights)
     return model.eval()
 

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from jali.batches import Batch, run, tensors_in
 from jali.copies import copy_of
 from jali.errors import DataError
+from jali.plain import an
 
 UNCHECKED = "the model returns no tensor on the example inputs, so that nothing shows whether the shrunk model agrees"
 # Of float32 outputs, in units of what rounding does to them (see _noise). RNNs, LSTMs and GRUs of 32 to 512 units on 20 to
@@ -103,7 +104,7 @@ def _why_it_fails(error: DataError, masked: nn.Module, compacted: nn.Module) -> 
         old = dict(masked.named_modules()).get(path or "")
         if path is not None and type(old) is not type(cause.obj) and hasattr(old, str(cause.name)):
             return (
-                f"the forward code uses {cause.name!r} of {path!r}, a {type(old).__name__}; its replacement is "
+                f"the forward code uses {cause.name!r} of {path!r}, {an(type(old).__name__)}; its replacement is "
                 "made of PyTorch's own layers and has only what they have; move it out of the layer"
             )
     return f"the shrunk model fails on the example inputs ({cause or error})"
@@ -134,23 +135,44 @@ def _measurable(a: Tensor) -> bool:
 
 
 @torch.no_grad()
-def trains(model: nn.Module, compacted: nn.Module, batch: Batch) -> bool:
-    """Whether the cut model also runs in training mode, where the model does: tracing saw evaluation mode only.
+def trains(masked: nn.Module, compacted: nn.Module, batch: Batch) -> bool:
+    """Whether the cut model also runs in training mode, where the masked one does: tracing saw evaluation mode only.
 
-    And returns tensors of the same shapes. Their values depend on chance there, and are not compared.
+    It must return tensors of the same shapes and, where without dropout layers no chance is left, of the same values.
     """
     state = torch.random.get_rng_state()
     try:
-        want = tensors_in(run(copy_of(model).train(), batch))
+        want = tensors_in(run(copy_of(masked).train(), batch))
         try:
             got = tensors_in(run(copy_of(compacted).train(), batch))
         except DataError:
             return False
-        return [a.shape for a in want] == [b.shape for b in got]
+        return [a.shape for a in want] == [b.shape for b in got] and _agree_in_training(masked, compacted, batch)
     except DataError:  # the model itself needs other inputs in training mode, as BatchNorm does
         return True
     finally:
         torch.random.set_rng_state(state)
+
+
+def _agree_in_training(masked: nn.Module, compacted: nn.Module, batch: Batch) -> bool:
+    """Whether the values agree, in float64; True where nothing can be said, as they differ from call to call."""
+    twice, cut = [_undropped(masked) for _ in range(2)], _undropped(compacted)
+    try:
+        want, again, got = (tensors_in(run(model, _double(batch))) for model in (*twice, cut))
+    except DataError:  # not in float64
+        return True
+    return not all(map(torch.equal, want, again)) or all(map(_close, want, got))
+
+
+def _undropped(model: nn.Module) -> nn.Module:
+    """A copy in training mode and float64 whose dropout layers drop nothing."""
+    copy = copy_of(model).double().train()
+    for module in copy.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        elif isinstance(getattr(module, "dropout", None), float):  # of stacked recurrent layers
+            module.dropout = 0.0  # type: ignore[assignment]
+    return copy
 
 
 def _run_from(state: Tensor, model: nn.Module, batch: Batch) -> Any:

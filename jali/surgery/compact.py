@@ -17,6 +17,7 @@ from jali.batches import Batch, example
 from jali.copies import copy_of
 from jali.errors import ModelError, PlanError
 from jali.flow import Flow, Port, trace
+from jali.plain import an
 from jali.plans import Plan
 from jali.site import module_sites, sites
 from jali.surgery.agreement import UNCHECKED, disagreement, trains
@@ -67,8 +68,8 @@ def operate(model: nn.Module, plan: Plan, example_inputs: Any = None) -> Surgery
         return surgery
     masked = mask(model, plan)
     why = disagreement(masked, surgery.compact, batch)
-    if why is None and not trains(model, surgery.compact, batch):
-        why = "in training mode the shrunk model fails, or returns other shapes, on the example inputs"
+    if why is None and not trains(masked, surgery.compact, batch):
+        why = "in training mode the shrunk model fails, or returns something else, on the example inputs"
     if why is None:
         return surgery
     # The proof by tracing was wrong about this model (say, a width that the forward code computes on its own), or
@@ -136,7 +137,7 @@ def _smaller(
         cell = build_cell(view, old)
         return cell if full else FullWidthCell(cell, kept[0], old.hidden_size)
     if not isinstance(old, nn.Linear):
-        raise ModelError(f"{path!r} is a {type(old).__name__}, which has no units to cut")
+        raise ModelError(f"{path!r} is {an(type(old).__name__)}, which has no units to cut")
     linear = build_linear(view, old)
     return (
         FullWidthLinear(linear, kept[0], old.out_features)

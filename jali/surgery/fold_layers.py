@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from jali.capture import Call, layer_call, run_direction, unit_states
 from jali.errors import ModelError
+from jali.plain import an
 from jali.surgery.closed_loop import Loop
 from jali.surgery.decode import Rows, fit_rows, held_out
 from jali.surgery.fold_states import repair_states
@@ -35,7 +36,7 @@ def fold_layers(
     module = surgery.model.get_submodule(path)
     inner = surgery.compact.get_submodule(surgery.inner[path])
     if not isinstance(module, nn.RNNBase) or not isinstance(inner, nn.RNNBase | UnevenLayers):
-        raise ModelError(f"{path!r} is a {type(module).__name__} and no recurrent layer")
+        raise ModelError(f"{path!r} is {an(type(module).__name__)} and no recurrent layer")
     dense = [layer_call(module, *call) for call in dense_calls]
     narrow = [layer_call(inner, *call) for call in narrow_calls]
     directions = 2 if module.bidirectional else 1

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from jali.copies import copy_of
 from jali.errors import PlanError
+from jali.plain import an
 from jali.plans import Plan, SitePlan
 from jali.site import Site, refuse_shared, sites
 from jali.view import View, read, write
@@ -62,7 +63,7 @@ def planned_sites(model: nn.Module, plan: Plan) -> dict[str, Site]:
     """Site name → site of ``model``. Raises :class:`PlanError` for what is no plan, or does not fit the model."""
     if not isinstance(plan, Plan):
         raise PlanError(
-            f"the plan is a {type(plan).__name__}; make one with jali.plan, or read one with jali.Plan.load"
+            f"the plan is {an(type(plan).__name__)}; make one with jali.plan, or read one with jali.Plan.load"
         )
     return plan.check(sites(model, linear=True))
 

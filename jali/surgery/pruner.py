@@ -12,6 +12,7 @@ from torch import nn
 from jali.criterion import get
 from jali.errors import BudgetError, PlanError, ScheduleError
 from jali.evidence import Loss, Trajectory
+from jali.plain import an
 from jali.planning import Planner, nothing_goes
 from jali.plans import Budget, Granularity, Pattern, Plan, Weights, regrown_weights
 from jali.schedule import OneShot, Schedule
@@ -96,7 +97,7 @@ class Pruner:
     def _check(self, optimizer: Any) -> None:
         schedule, name = self._schedule, type(self._schedule).__name__
         if not isinstance(schedule, Schedule):
-            raise ScheduleError(f"schedule is a {name}; give one of jali's, e.g. jali.Cubic(end=1000, every=10)")
+            raise ScheduleError(f"schedule is {an(name)}; give one of jali's, e.g. jali.Cubic(end=1000, every=10)")
         if self._budget.sparsity is None and (schedule.gradual or schedule.growth):
             what = "a threshold" if self._budget.ramanujan is None else "a bound"
             raise BudgetError(f"{name} needs the sparsity to reach, and the budget is {what}; give a sparsity")

@@ -20,11 +20,13 @@ from jali.blocks import Decomposition, SiteBlocks
 from jali.copies import copy_of
 from jali.errors import ModelError, PlanError
 from jali.flow import Flow, Port, occurrences, trace
+from jali.plain import an
 from jali.site import Site, module_sites, sites
 from jali.surgery.agreement import UNCHECKED, disagreement, trains
 from jali.surgery.mask import ZeroInitialState
 from jali.surgery.replace import OPAQUE, dropped_hooks, plain_classes, proved_for, replaced
-from jali.view import AtPath, View, build, build_cell, build_linear, layer_views, read
+from jali.surgery.wired import wired_views
+from jali.view import AtPath, View, build, build_cell, build_linear, build_wired, layer_views, read
 from jali.widths import FullWidth, FullWidthCell, UnevenLayers, alone
 from jali.wired import WiredLayers
 
@@ -50,7 +52,7 @@ def reorder(model: nn.Module, found: Decomposition, example_inputs: Any = None, 
     if batch is not None:
         why = disagreement(model, made, batch)
         if why is None and not trains(model, made, batch):
-            why = "in training mode the reordered model fails, or returns other shapes, on the example inputs"
+            why = "in training mode the reordered model fails, or returns something else, on the example inputs"
         if why is not None:
             made, notes = job.run(None, why)
             why = disagreement(model, made, batch)
@@ -77,7 +79,7 @@ class _Job:
     @staticmethod
     def of(model: nn.Module, found: Decomposition, batched: bool) -> _Job:
         if not isinstance(found, Decomposition):
-            raise PlanError(f"the decomposition is a {type(found).__name__}; make one with jali.decompose")
+            raise PlanError(f"the decomposition is {an(type(found).__name__)}; make one with jali.decompose")
         known = {site.name: site for site in sites(model)}
         for each in found.sites:
             _check_fits(each, known)
@@ -90,9 +92,15 @@ class _Job:
             )
         wired = [name for name in several if isinstance(model.get_submodule(known[name].module), WiredLayers)]
         if wired:
+            others = [name for name, site in known.items() if name not in wired and name in several]
             raise ModelError(
-                f"{', '.join(wired)}: layers of a {known[wired[0]].kind} are read by each other and stay in their order; "
-                "leave them out with jali.decompose(model, sites=[...])"
+                f"{', '.join(wired)}: the units of {an(known[wired[0]].kind)} stay in their order, which its own equations and "
+                "wires follow; "
+                + (
+                    f"reorder the others: jali.decompose(model, sites={others})"
+                    if others
+                    else "no other site has two blocks, so there is nothing to reorder; jali.compact makes it smaller"
+                )
             )
         fit = _batchable(several, known) if batched else frozenset()
         notes = tuple(
@@ -128,12 +136,14 @@ class _Job:
         order = [orders.get(site.name, np.arange(site.size)) for site in own]
         if isinstance(old, nn.RNNBase):
             return self._layers(old, path, own, order, columns, flow)
+        if isinstance(old, WiredLayers):
+            return _reading(old, path, columns)
         view = read(AtPath(old, path), own[0]).cut(order[0], columns)
         if isinstance(old, nn.RNNCellBase):
             cell = build_cell(view, old)
             return FullWidthCell(cell, order[0], old.hidden_size) if own[0].name in orders else cell
         if not isinstance(old, nn.Linear):
-            raise ModelError(f"{path!r} is a {type(old).__name__}, which has no units to reorder")
+            raise ModelError(f"{path!r} is {an(type(old).__name__)}, which has no units to reorder")
         return build_linear(view, old)
 
     def _layers(
@@ -170,12 +180,20 @@ class _Job:
         return BlockLayer.of(view, np.split(np.arange(ends[-1]), ends[:-1]), like)
 
 
+def _reading(old: WiredLayers, path: str, columns: np.ndarray | None) -> WiredLayers:
+    """The same units, reading the outer input in the order ``columns``."""
+    first, *others = wired_views(old, path)
+    outer = np.arange(old.input_size) if columns is None else columns
+    reads = np.concatenate([outer, np.arange(old.input_size, first.inputs)])
+    return build_wired([first.cut(np.arange(first.hidden), reads), *others], old.input_size, old)
+
+
 def _check_fits(blocks: SiteBlocks, known: Mapping[str, Site]) -> None:
     site = known.get(blocks.name)
     if site is None or (site.kind, site.size) != (blocks.kind, len(blocks.labels)):
-        have = f"a {site.kind} of {site.size} units" if site else f"none of that name, only {', '.join(known)}"
+        have = f"{an(site.kind)} of {site.size} units" if site else f"none of that name, only {', '.join(known)}"
         raise PlanError(
-            f"the decomposition has site {blocks.name!r}, a {blocks.kind} of {len(blocks.labels)} units, and the model has "
+            f"the decomposition has site {blocks.name!r}, {an(blocks.kind)} of {len(blocks.labels)} units, and the model has "
             f"{have}; decompose this model"
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from jali.batches import Batch
+from jali.plain import an
 from jali.widths import FullWidth, FullWidthCell, FullWidthLinear, FullWidthWired, UnevenLayers
 
 OPAQUE = (FullWidth, FullWidthCell, FullWidthLinear, FullWidthWired, UnevenLayers)  # one call each in a traced graph
@@ -44,7 +45,7 @@ def plain_classes(model: nn.Module, replaced: Mapping[str, str]) -> list[str]:
     """A new module is PyTorch's own; what a subclass adds to it is not there any more."""
     modules = {path: type(model.get_submodule(path)) for path in replaced}
     return [
-        f"{path!r} was a {cls.__name__}; its replacement is plain and has no methods or attributes of that class"
+        f"{path!r} was {an(cls.__name__)}; its replacement is plain and has no methods or attributes of that class"
         for path, cls in modules.items()
         if not cls.__module__.startswith(("torch.", "jali."))
     ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from jali.capture import input_of, state_of
 from jali.errors import DynamicsError, ModelError
+from jali.plain import an
 from jali.site import module_sites
 from jali.surgery.closed_loop import Loop
 from jali.surgery.decode import Affine, fit_rows, held_out, rows_of, selection
@@ -53,7 +54,7 @@ def fold_wired(
     """
     module, inner = surgery.model.get_submodule(path), surgery.compact.get_submodule(surgery.inner[path])
     if not isinstance(module, WiredLayers) or not isinstance(inner, WiredLayers):
-        raise ModelError(f"{path!r} is a {type(module).__name__} and no wired layer")
+        raise ModelError(f"{path!r} is {an(type(module).__name__)} and no wired layer")
     fold = _WiredFold(surgery, path, module, inner, dense, narrow)
     if prior is not None:
         fold.inputs(prior)

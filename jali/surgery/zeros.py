@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jali.errors import ModelError
+from jali.plain import an
 from jali.plans import Plan
 from jali.site import Site
 from jali.surgery.mask import ZeroInitialState, masked_view, place_of
@@ -51,7 +52,7 @@ class Zeros:
             return
         groups = getattr(self.optimizer, "param_groups", None)
         if groups is None or not hasattr(self.optimizer, "state"):
-            raise ModelError(f"optimizer is a {type(self.optimizer).__name__}; give the torch.optim.Optimizer")
+            raise ModelError(f"optimizer is {an(type(self.optimizer).__name__)}; give the torch.optim.Optimizer")
         held = {id(parameter) for group in groups for parameter in group["params"]}
         if not any(id(parameter) in held for parameter in self._parameters.values()):
             raise ModelError(

@@ -15,6 +15,7 @@ from jali.analysis.observe import Run, observe
 from jali.batches import batches
 from jali.dynamics import Floats, Recurrence, recurrence_of
 from jali.errors import ModelError
+from jali.plain import an
 from jali.site import sites
 from jali.view import View
 
@@ -44,11 +45,10 @@ class Case:
         return self.recurrence.view
 
 
-def cases(model: nn.Module | None, data: Any, seed: int) -> tuple[Case, ...]:
-    """A case per recurrent site of ``model``; without one, of :func:`default_model`."""
-    model = default_model(seed) if model is None else model
+def cases(model: nn.Module, data: Any, seed: int) -> tuple[Case, ...]:
+    """A case per recurrent site of ``model``."""
     if not isinstance(model, nn.Module):
-        raise ModelError(f"the model is a {type(model).__name__}; give the torch.nn.Module that holds the layers")
+        raise ModelError(f"the model is {an(type(model).__name__)}; give the torch.nn.Module that holds the layers")
     found = sites(model)
     runs = {} if data is None else observe(model, batches(data), found)
     made = []

@@ -4,17 +4,24 @@ The pruning is that of Algorithm 1 and section III.D: all connections of a reduc
 τ. A reducible unit that is driven weakly has μ ≥ τ and stays with its connections, which the bound does not count. For every τ
 there are weights small enough that nothing at all is pruned. (Without the condition μ < τ the bound is trivial: what is left is
 a relation on |M| units.)
+
+III.3 is asked of the recurrent connections of one layer, III.4 of all connections of a multilayer network: the recurrent ones,
+those from a layer to the next, and the feedback. In both, a unit is irreducible iff the set of units that it drives is not the
+intersection of those that contain it: M of the concept lattice of these connections, which III.4 calls the global one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from jali.dynamics import Floats
 from jali.theorems.case import DENSITIES, Case, named, relation
+from jali.theorems.layers import Layers, multilayer
 from jali.theorems.reducible_units import irreducible
 from jali.theorems.verdict import Verdict
 
@@ -63,25 +70,26 @@ def pruning_efficiency(case: Case) -> Verdict:
     return _answer("III.3", case.site, tried)
 
 
-def pruning_efficiency_of_layers(found: Sequence[Case]) -> Verdict:
-    """III.4 on all sites together: M is the union of the layers' and so are the recurrent connections."""
-    if len(found) < 2:
-        why = "one recurrent layer and direction: what III.3 says of it is all there is"
-        return Verdict("III.4", "", "premise not met", why, {"sites": len(found)})
-    tried = []
-    for density in DENSITIES:
-        for threshold in THRESHOLDS:
-            parts = [prune(case.view.influence(), threshold, density) for case in found]
-            total = {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
-            tried.append(Pruned(density, threshold, **total))
-    return _answer("III.4", "", tried)
+def pruning_efficiency_of_layers(network: Layers) -> Verdict:
+    """III.4 on a multilayer network: M and the connections are those of all layers together, also from layer to layer."""
+    tried = [prune(network.weights, threshold, density) for density in DENSITIES for threshold in THRESHOLDS]
+    where = {"layers": network.depth, "sizes": list(network.sizes), "connections between layers": network.between}
+    answer = _answer("III.4", network.path, tried, where)
+    return replace(answer, witness=f"{network.depth} layers and what lies between them: {answer.witness}")
 
 
-_COUNTS = ("units", "irreducible", "spared", "connections", "left")
+def pruning_efficiency_of_networks(model: nn.Module) -> tuple[Verdict, ...]:
+    """III.4 on every module of several layers; one verdict that says so where there is none."""
+    found = tuple(pruning_efficiency_of_layers(network) for network in multilayer(model))
+    why = (
+        "no module has several recurrent layers, and what leads from one module to another is not counted: what III.3 says of "
+        "each layer is all there is"
+    )
+    return found or (Verdict("III.4", "", "premise not met", why),)
 
 
-def _answer(theorem: str, site: str, tried: Sequence[Pruned]) -> Verdict:
-    measured = {"prunings": [asdict(each) | {"bound": each.bound} for each in tried]}
+def _answer(theorem: str, site: str, tried: Sequence[Pruned], where: Mapping[str, Any] | None = None) -> Verdict:
+    measured = {**(where or {}), "prunings": [asdict(each) | {"bound": each.bound} for each in tried]}
     broken = [each for each in tried if each.left > each.bound]
     if broken:
         worst = max(broken, key=lambda each: each.left / max(each.bound, 1))
