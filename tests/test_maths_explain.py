@@ -75,6 +75,7 @@ def test_by_hand():
     found = power_law([1.0, np.e, np.e**2])
     assert found.alpha == pytest.approx(2.0)
     assert (found.xmin, found.tail) == (1.0, 3)
+    assert found.distance == pytest.approx(1 - 1 / np.e - 1 / 3)  # at e: of the fit, and of the values below it
     assert power_law([1.0, 1.0, 2.0, 4.0, 0.0]).tail <= 4
 
 

@@ -110,9 +110,9 @@ def _figure(records: Sequence[Record], data: str) -> Figure:
         share = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-12)
         if len(share):
             series.append({"label": what, "x": list(range(1, share.shape[1] + 1)), "y": share.mean(axis=0).tolist()})
-    payload = {"x_label": "feature", "y_label": "share of the importance", "series": series, "apart": True}
+    payload = {"x_label": "feature", "y_label": "share of the importance", "series": series}
     names = ", ".join(f"{i} {name}" for i, name in enumerate(FEATURES[data], 1))
-    return Figure("scatter", f"{NAMES[data]}: importance", payload, f"Means over the networks. Features: {names}.")
+    return Figure("lines", f"{NAMES[data]}: importance", payload, f"Means over the networks. Features: {names}.")
 
 
 STUDY = LegcnetFigure6()
