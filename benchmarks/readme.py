@@ -21,6 +21,7 @@ README = ROOT / "README.md"
 MATHS = ROOT / "benchmarks" / "results" / "maths.json"
 SERIES = ROOT / "benchmarks" / "results" / "series.json"
 DYNAMICS = ROOT / "docs" / "dynamics.md"
+COLD_START = ROOT / "benchmarks" / "results" / "cold_start.json"
 INFERENCE = ROOT / "benchmarks" / "results" / "inference.json"
 TRAJECTORY = ROOT / "benchmarks" / "results" / "trajectory.json"
 LEGCNET = ROOT / "docs" / "legcnet.md"
@@ -66,7 +67,7 @@ def tables(page: Path = README) -> list[Table]:
     ]
     if page == README:
         maths = _read(MATHS)
-        found += [speeds(maths), contracts(maths), inference(_read(INFERENCE))]
+        found += [speeds(maths), contracts(maths), inference(_read(INFERENCE)), cold_start(_read(COLD_START))]
     if page == BLOCKS_PAGE:
         found.append(blocks(_read(BLOCKS)))
     if page == DYNAMICS:
@@ -224,6 +225,21 @@ def contracts(content: dict[str, Any]) -> Table:
         f"by a seed; outputs and final states. {_where(content)}"
     )
     return Table("Same results, light import", ("what", "measured", "limit"), tuple(rows), caption)
+
+
+def cold_start(content: dict[str, Any]) -> Table:
+    """How long the first call takes in a fresh process."""
+    rows: list[tuple[Cell, ...]] = []
+    for each in content["rows"]:
+        everything = each["imported"] == "all"
+        before = "torch, jali, numba and what it imports with its first kernel" if everything else "torch and jali"
+        rows.append((each["pattern"], before, f"{each['median']:.2f}", f"{content['limit']:g}" if everything else "–"))
+    caption = (
+        f"`jali.load` of an accelerated LSTM layer ({content['hidden']} units and inputs, {content['sparsity']:.0%} zeros) and "
+        f"its first call ({content['steps']} steps) in a fresh process, with kernels in numba's cache: median seconds of "
+        f"{content['processes']} processes, one thread. {_where(content)}"
+    )
+    return Table("Cold start", ("pattern", "imported before", "seconds", "limit"), tuple(rows), caption)
 
 
 def blocks(content: dict[str, Any]) -> Table:

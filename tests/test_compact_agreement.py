@@ -203,17 +203,23 @@ def test_shapes_that_differ_in_training_mode_only_are_seen():
     assert surgery.compact.train()(x)[1].shape == (3, 6, 8)
 
 
-def test_values_that_differ_in_training_mode_only_are_seen():
-    """As many numbers as the layer has units, which a narrower layer gets others of."""
+@pytest.mark.parametrize("dropped", ["nothing", "by a layer", "between layers"])
+def test_values_that_differ_in_training_mode_only_are_seen(dropped):
+    """As many numbers as the layer has units, which a narrower layer gets others of; dropout layers do not hide it."""
 
     def forward(m, x):
-        y = m.rnn(x)[0]
+        y = m.drop(m.rnn(x)[0])
         return m.head(y * torch.linspace(1, 2, y.shape[-1]).to(y) if m.training else y)
 
     model, plan, x = model_of(forward)
+    model.drop = nn.Dropout(0.5 if dropped == "by a layer" else 0.0)
+    if dropped == "between layers":
+        model.rnn = nn.LSTM(4, 8, 2, batch_first=True, dropout=0.5)
+        plan = random_plan(model.eval(), (0.5,))
     surgery = operate(model, plan, x)
     assert [note for note in surgery.notes if note.startswith(WHOLE) and "in training mode" in note]
-    torch.testing.assert_close(surgery.compact.train()(x), mask(model, plan).train()(x))
+    if dropped == "nothing":
+        torch.testing.assert_close(surgery.compact.train()(x), mask(model, plan).train()(x))
 
 
 DRAWN = {

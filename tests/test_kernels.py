@@ -16,7 +16,7 @@ from jali.errors import DataError, LimitError, ModelError, PlanError
 from jali.inference import reference
 from jali.inference.cells import relu_cell
 from jali.inference.compiled import with_cache
-from jali.inference.fields import CELLS
+from jali.inference.fields import CELLS, LAYER_FIELDS
 from jali.inference.kernels import run
 from jali.inference.layer import Layer, build_layer
 from jali.inference.packing import pad_units
@@ -101,6 +101,23 @@ def test_kernels_agree_with_pytorch(cell: str, batch: int) -> None:
         out = run(layer, x.numpy(), h, c if cell == "lstm" else None)
         assert np.abs(out - expected).max() < TOLERANCE
         assert np.array_equal(h, out[-1])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("batch", [1, 17])
+def test_many_weights_are_read_to_and_fro(form: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every other step takes the groups in reverse order, which changes no sum."""
+    rng = np.random.default_rng(0)
+    weights = random_weights(rng, "gru", 9, 70, 0.3)
+    x, outs = rng.standard_normal((5, batch, 9)).astype(np.float32), []
+    for cache in (0, 2**30):
+        monkeypatch.setattr("jali.inference.layer.CACHE", cache)
+        layer = build_layer("gru", *weights, forms=("tiles", form))
+        forward, back = (int(layer.table[LAYER_FIELDS.index(name)]) for name in ("recurrent", "recurrent_back"))
+        assert (forward == back) == (cache > 0)
+        outs.append(run(layer, x, np.zeros((batch, 70), np.float32)))
+        check("gru", weights, layer, rng, batch, np.full(batch, 5), False)
+    assert np.array_equal(*outs)
 
 
 @pytest.mark.parametrize("form", ["tiles", "rows"])

@@ -270,6 +270,11 @@ def test_a_trend_has_no_unit_root_test_but_a_word():
     assert [PROBLEMS[each] for each in problem] == ["perfect fit", "constant"]
     assert (order == 2).all()
 
+    wave = np.sin(0.1 * np.arange(60)) + 1e-9 * np.random.default_rng(0).normal(size=60)
+    assert adf(wave).words == ["singular"]  # the noise is too small beside the wave; beside its differences it is not
+    assert adf(np.diff(wave)).words == [""]
+    assert [each.tolist() for each in differencing(wave)] == [[1], [0]]
+
 
 @settings(max_examples=8, deadline=None)  # the oracle collects garbage at every call
 @given(st.lists(st.floats(0, 1) | st.just(float("nan")), max_size=20), st.sampled_from(["holm", "fdr_bh"]))

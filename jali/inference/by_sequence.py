@@ -20,7 +20,6 @@ from jali.inference.fields import (
     PADDED,
     PADDED_INPUTS,
     RECURRENCE_APART,
-    RECURRENT,
     RECURRENT_BIAS,
     RECURRENT_PRODUCT,
     ROWS,
@@ -46,6 +45,7 @@ from jali.inference.steps import (
     input_sums,
     length_of,
     output_row,
+    recurrent_matrix,
     row_bytes,
 )
 from jali.inference.vector import call_kernel, copy_bytes, load_int, load_splat, store, store_int, width_of
@@ -92,13 +92,13 @@ def _input_columns(width: Any, layer: int, work: int, step: int) -> None:
 
 
 @njit(nogil=True)
-def _recurrence(width: Any, layer: int, work: int) -> None:
+def _recurrence(width: Any, layer: int, work: int, step: int) -> None:
     h, c, z, u = load_int(work + STATE_H), load_int(work + STATE_C), load_int(work + Z), load_int(work + U)
     sums = z
     if load_int(layer + RECURRENCE_APART) != 0:
         sums = u
         _start_columns(width, layer, load_int(layer + RECURRENT_BIAS), u)
-    call_kernel(load_int(layer + RECURRENT_PRODUCT), load_int(layer + RECURRENT), 0, h, sums, 0)
+    call_kernel(load_int(layer + RECURRENT_PRODUCT), recurrent_matrix(layer, step), 0, h, sums, 0)
     call_kernel(load_int(layer + CELL), z, u, h, c, load_int(layer + PADDED) * width_of(width))
 
 
@@ -116,7 +116,7 @@ def _run_chunk(width: Any, layer: int, work: int) -> None:
         if count == 0:
             return
         _input_columns(width, layer, work, step)
-        _recurrence(width, layer, work)
+        _recurrence(width, layer, work, step)
         call_kernel(load_int(layer + TO_ROWS), load_int(work + STATE_H), padded, rows, 0, 0)
         for b in range(count):
             copy_bytes(output_row(work, step, b), rows + 4 * b * padded, row)

@@ -14,7 +14,6 @@ from jali.inference.fields import (
     HIDDEN,
     PADDED,
     RECURRENCE_APART,
-    RECURRENT,
     RECURRENT_BIAS,
     RECURRENT_PRODUCT,
     STATE_C,
@@ -35,6 +34,7 @@ from jali.inference.steps import (
     find_lengths,
     input_sums,
     output_row,
+    recurrent_matrix,
     row_bytes,
 )
 from jali.inference.vector import call_kernel, copy_bytes, load_int, store_int
@@ -56,7 +56,7 @@ def _exchange_states(width: Any, layer: int, work: int, inward: bool) -> None:
 
 
 @njit(nogil=True)
-def _recurrence(layer: int, work: int, z: int, rows: int) -> None:
+def _recurrence(layer: int, work: int, step: int, z: int, rows: int) -> None:
     """One step: adds the recurrent product to the gate sums at z, then updates the states."""
     padded, size = load_int(layer + PADDED), row_bytes(layer)
     h, c, u, sums = load_int(work + STATE_H), load_int(work + STATE_C), load_int(work + U), z
@@ -64,7 +64,7 @@ def _recurrence(layer: int, work: int, z: int, rows: int) -> None:
         sums = u
         for b in range(rows):
             copy_bytes(u + b * size, load_int(layer + RECURRENT_BIAS), size)
-    kernel, matrix = load_int(layer + RECURRENT_PRODUCT), load_int(layer + RECURRENT)
+    kernel, matrix = load_int(layer + RECURRENT_PRODUCT), recurrent_matrix(layer, step)
     add_product(layer, work, kernel, matrix, rows, load_int(work + STATES), sums)
     for b in range(rows):
         state = 4 * b * padded
@@ -84,7 +84,7 @@ def _run_chunk(width: Any, layer: int, work: int) -> None:
         input_sums(width, layer, work, z, begin, end)
         for step in range(begin, end):
             rows = active(work, step)
-            _recurrence(layer, work, z, rows)
+            _recurrence(layer, work, step, z, rows)
             z += rows * row_bytes(layer)
             for b in range(rows):
                 copy_bytes(output_row(work, step, b), load_int(work + STATE_H) + b * padded, hidden)

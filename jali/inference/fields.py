@@ -4,21 +4,24 @@ from __future__ import annotations
 
 CELLS = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}  # gates
 
-MATRIX_FIELDS = ("groups", "gates", "gate_bytes", "starts", "targets", "places", "units", "index", "select", "values")
+MATRIX_FIELDS = (
+    "groups", "gates", "gate_bytes", "begins", "ends", "targets", "places", "units", "index", "select", "values",
+)  # fmt: skip
 (
-    MATRIX_GROUPS, MATRIX_GATES, MATRIX_GATE_BYTES, MATRIX_STARTS, MATRIX_TARGETS, MATRIX_PLACES, MATRIX_UNITS, MATRIX_INDEX,
-    MATRIX_SELECT, MATRIX_VALUES,
+    MATRIX_GROUPS, MATRIX_GATES, MATRIX_GATE_BYTES, MATRIX_BEGINS, MATRIX_ENDS, MATRIX_TARGETS, MATRIX_PLACES, MATRIX_UNITS,
+    MATRIX_INDEX, MATRIX_SELECT, MATRIX_VALUES,
 ) = (8 * k for k in range(len(MATRIX_FIELDS)))  # fmt: skip
 
 # Numbers, addresses of kernels (0: none), addresses of tables and arrays.
 LAYER_FIELDS = (
     "hidden", "padded", "gates", "inputs", "padded_inputs", "copied", "inputs_by_sequence", "recurrence_apart",
     "input_product", "recurrent_product", "in_order", "cell", "to_columns", "to_rows", "matrix", "recurrent",
-    "bias", "recurrent_bias",
+    "recurrent_back", "bias", "recurrent_bias",
 )  # fmt: skip
 (
     HIDDEN, PADDED, GATES, INPUTS, PADDED_INPUTS, COPIED, INPUTS_BY_SEQUENCE, RECURRENCE_APART,
-    INPUT_PRODUCT, RECURRENT_PRODUCT, IN_ORDER, CELL, TO_COLUMNS, TO_ROWS, MATRIX, RECURRENT, BIAS, RECURRENT_BIAS,
+    INPUT_PRODUCT, RECURRENT_PRODUCT, IN_ORDER, CELL, TO_COLUMNS, TO_ROWS, MATRIX, RECURRENT,
+    RECURRENT_BACK, BIAS, RECURRENT_BIAS,
 ) = (8 * k for k in range(len(LAYER_FIELDS)))  # fmt: skip
 
 # Buffers, then the arguments of the run in progress, then the sequences of it that are at work.

@@ -12,8 +12,10 @@ from jali.errors import ModelError, PlanError
 from jali.inference.compiled import kernel_address, product_address
 from jali.inference.fields import CELLS, CHUNK, LAYER_FIELDS, PADDED_INPUTS, TOGETHER, WORK_FIELDS
 from jali.inference.packing import Floats, Packed, aligned_empty, pack
-from jali.inference.products import matrix_table
+from jali.inference.products import matrix_tables
 from jali.inference.vector import Width, default_width
+
+CACHE = 2**20  # bytes of weights from which on they are read to and fro: less stays in a core's cache in any order
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,8 +134,8 @@ def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats,
             f"input weights packed as 'rows' need recurrent weights packed so too, and not as {recurrent.format!r}"
         )
     lanes = recurrent.width
-    first = None if inputs is None else matrix_table(inputs)
-    second = matrix_table(recurrent)
+    first = () if inputs is None else matrix_tables(inputs)
+    second = matrix_tables(recurrent)
     columns = 0 if inputs is None else inputs.shape[2]
     # All formats but tiles load whole vectors of inputs: rows must be padded, and they are faster when aligned.
     copied = inputs is not None and inputs.format != "tiles"
@@ -152,13 +154,14 @@ def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats,
         "cell": kernel_address(cell, lanes),
         "to_columns": kernel_address("to_columns", lanes) if by_sequence else 0,
         "to_rows": kernel_address("to_rows", lanes) if by_sequence else 0,
-        "matrix": 0 if first is None else first.ctypes.data,
-        "recurrent": second.ctypes.data,
+        "matrix": first[0].ctypes.data if first else 0,
+        "recurrent": second[0].ctypes.data,
+        "recurrent_back": second[recurrent.bytes > CACHE].ctypes.data,
         "bias": bias.ctypes.data,
         "recurrent_bias": recurrent_bias.ctypes.data,
     }
     table = np.array([int(fields[name]) for name in LAYER_FIELDS], np.int64)
-    return Layer(cell, inputs, recurrent, bias, recurrent_bias, table, (second,) if first is None else (first, second))
+    return Layer(cell, inputs, recurrent, bias, recurrent_bias, table, (*first, *second))
 
 
 class Workspace:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from jali.inference.emit import F32, I32, I64, at, load_vector, splat_value, vector
 from jali.inference.fields import (
+    MATRIX_BEGINS,
+    MATRIX_ENDS,
     MATRIX_FIELDS,
     MATRIX_GATE_BYTES,
     MATRIX_GATES,
@@ -24,7 +26,6 @@ from jali.inference.fields import (
     MATRIX_INDEX,
     MATRIX_PLACES,
     MATRIX_SELECT,
-    MATRIX_STARTS,
     MATRIX_TARGETS,
     MATRIX_UNITS,
     MATRIX_VALUES,
@@ -36,15 +37,27 @@ from jali.inference.vector import VecType, add, load, load_int, operation, store
 _ROWS = (8, 4, 2, 1)  # input rows that one pass over a group's weights serves, if there are registers for them
 
 
-def matrix_table(packed: Packed) -> NDArray[np.int64]:
-    """The table of one matrix; it holds addresses, so ``packed`` must outlive it."""
+def matrix_tables(packed: Packed) -> tuple[NDArray[np.int64], ...]:
+    """The table of one matrix, that of the same one with its groups in reverse order, and what they point to.
+
+    They hold addresses, so ``packed`` and all of these must outlive them.
+    """
+    begins, ends, targets = packed.starts[:-1], packed.starts[1:], packed.targets
+    back = [np.ascontiguousarray(array[::-1]) for array in (begins, ends, targets)]
+    return _table(packed, begins, ends, targets), _table(packed, *back), *back
+
+
+def _table(packed: Packed, begins: NDArray[Any], ends: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
     fields = {
         "groups": len(packed.starts) - 1,
         "gates": packed.gates,
         "gate_bytes": 4 * packed.padded,
         "places": packed.places.ctypes.data if packed.scattered else 0,
         "units": len(packed.places),
-        **{name: getattr(packed, name).ctypes.data for name in ("starts", "targets", "index", "select", "values")},
+        **{name: getattr(packed, name).ctypes.data for name in ("index", "select", "values")},
+        "begins": begins.ctypes.data,
+        "ends": ends.ctypes.data,
+        "targets": targets.ctypes.data,
     }
     return np.array([int(fields[name]) for name in MATRIX_FIELDS], np.int64)
 
@@ -183,19 +196,19 @@ def _load_placed(typingctx: Any, width: Any, sums: Any, places: Any) -> Any:
 
 def rows(width: Any, m: int, count: int, source: int, z: int, row_bytes: int) -> None:
     """``rows``: inputs (C, W) at ``source``, sums (G · padded, W) at z; ``count`` and ``row_bytes`` play no part."""
-    starts, index, values = load_int(m + MATRIX_STARTS), load_int(m + MATRIX_INDEX), load_int(m + MATRIX_VALUES)
-    targets = load_int(m + MATRIX_TARGETS)
+    begins, ends, targets = load_int(m + MATRIX_BEGINS), load_int(m + MATRIX_ENDS), load_int(m + MATRIX_TARGETS)
+    index, values = load_int(m + MATRIX_INDEX), load_int(m + MATRIX_VALUES)
     for g in range(load_int(m + MATRIX_GROUPS)):
-        begin, end = load_int(starts + 8 * g), load_int(starts + 8 * g + 8)
+        begin, end = load_int(begins + 8 * g), load_int(ends + 8 * g)
         _row_group(width, begin, end, index, values, source, z, targets + 8 * ROWS_AT_ONCE * g)
 
 
 def tiles(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) -> None:
     """``tiles``, for ``count`` input rows."""
-    starts, index, values = load_int(m + MATRIX_STARTS), load_int(m + MATRIX_INDEX), load_int(m + MATRIX_VALUES)
-    targets, gate = load_int(m + MATRIX_TARGETS), load_int(m + MATRIX_GATE_BYTES)
+    begins, ends, targets = load_int(m + MATRIX_BEGINS), load_int(m + MATRIX_ENDS), load_int(m + MATRIX_TARGETS)
+    index, values, gate = load_int(m + MATRIX_INDEX), load_int(m + MATRIX_VALUES), load_int(m + MATRIX_GATE_BYTES)
     for g in range(load_int(m + MATRIX_GROUPS)):
-        begin, end, target = load_int(starts + 8 * g), load_int(starts + 8 * g + 8), targets + 8 * g
+        begin, end, target = load_int(begins + 8 * g), load_int(ends + 8 * g), targets + 8 * g
         if count == 1:
             _tile_group(width, True, begin, end, index, 0, values, 1, sources, z, row_bytes, target, 0, gate)
         else:
@@ -204,11 +217,11 @@ def tiles(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) 
 
 def lanes(width: Any, m: int, count: int, sources: int, z: int, row_bytes: int) -> None:
     """``lanes`` and ``aligned``, for ``count`` input rows; sums in the order of the packing overwrite z: see :func:`in_order`."""
-    starts, index = load_int(m + MATRIX_STARTS), load_int(m + MATRIX_INDEX)
-    select, values, targets = load_int(m + MATRIX_SELECT), load_int(m + MATRIX_VALUES), load_int(m + MATRIX_TARGETS)
+    begins, ends, targets = load_int(m + MATRIX_BEGINS), load_int(m + MATRIX_ENDS), load_int(m + MATRIX_TARGETS)
+    index, select, values = load_int(m + MATRIX_INDEX), load_int(m + MATRIX_SELECT), load_int(m + MATRIX_VALUES)
     apart, gate = load_int(m + MATRIX_PLACES), load_int(m + MATRIX_GATE_BYTES)
     for g in range(load_int(m + MATRIX_GROUPS)):
-        begin, end, target = load_int(starts + 8 * g), load_int(starts + 8 * g + 8), targets + 8 * g
+        begin, end, target = load_int(begins + 8 * g), load_int(ends + 8 * g), targets + 8 * g
         if count == 1:
             _lane_group(width, True, begin, end, index, select, values, 1, sources, z, row_bytes, target, apart, gate)
         else:

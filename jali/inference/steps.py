@@ -32,6 +32,8 @@ from jali.inference.fields import (
     PACKED_SUMS,
     PADDED,
     PADDED_INPUTS,
+    RECURRENT,
+    RECURRENT_BACK,
     REVERSE,
     SOURCES,
     TIME,
@@ -135,6 +137,16 @@ def copy_input(layer: int, work: int, row: int, source: int) -> int:
     target = load_int(work + COPIES) + 4 * row * load_int(layer + PADDED_INPUTS)
     copy_bytes(target, source, 4 * load_int(layer + INPUTS))
     return target
+
+
+@njit(nogil=True)
+def recurrent_matrix(layer: int, step: int) -> int:
+    """The table of the recurrent weights; of many, at every other step that with the groups in reverse order.
+
+    What was read last is in the cache still. Read in the same order at every step, weights that do not fit there would push out
+    each other, and none would be found.
+    """
+    return load_int(layer + (RECURRENT if step & 1 == 0 else RECURRENT_BACK))
 
 
 @njit(nogil=True)
