@@ -127,6 +127,7 @@ class Planner:
         check_parameters(model, but=chosen)  # the fold, the costs and the cut readers use all of the model
         if method.needs - {"trajectory"} and data is None:
             raise DataError(f"criterion {criterion!r} needs calibration data; pass data=...")
+        method.require(granularity)
         if "trajectory" in method.needs and trajectory is None:
             raise DataError(
                 f"criterion {criterion!r} needs a training; pass trajectory=..., as jali.trajectory(model, train, watch) "

@@ -12,7 +12,7 @@ from torch import nn
 import jali
 from jali.criterion import get, registry
 from jali.errors import CriterionError, DataError, JaliError, ModelError, SeedError
-from jali.evidence import Perturbation, SiteEvidence, SiteTrajectory, Trajectory, Use, collect
+from jali.evidence import SiteEvidence, SiteTrajectory, Use, collect
 from jali.maths.context import irreducible_columns, irreducible_rows
 from jali.maths.local_laplacian import local_laplacian
 from jali.maths.moebius import moebius
@@ -22,6 +22,7 @@ from jali.maths.persistence import logit_grid
 from jali.site import Site, sites
 from jali.view import View, read
 from tests.strategies_context import incidences, irreducible_by_sets
+from tests.strategies_models import made_up_trajectory
 
 NAMES = sorted(jali.criteria())
 WEIGHTS = [name for name in NAMES if "weight" in get(name).granularities]
@@ -66,22 +67,6 @@ class Case:
         trained = made_up_trajectory(self.model) if "trajectory" in needs else None
         found = collect(self.model, self.data, chosen, needs, trajectory=trained).sites
         return [(read(self.model, site), found.get(site.name, SiteEvidence())) for site in chosen]
-
-
-def made_up_trajectory(model):
-    """Exponents of forty windows, some of which lead the performance by one; those of one weight cannot be tested."""
-    rng = np.random.default_rng(2)
-    performance = rng.normal(size=40)
-    exponents = {
-        name: rng.normal(size=(40, *p.shape))
-        + rng.random(p.shape) * np.roll(performance, -1).reshape(40, *[1] * p.dim())
-        for name, p in model.named_parameters()
-    }
-    next(iter(exponents.values())).reshape(40, -1)[:, 0] = np.nan
-    ends = np.arange(200, 8200, 200)
-    return Trajectory(
-        exponents, performance, np.ones(40), ends, 8000, 200, 200, "direct", Perturbation.first(model)
-    )  # fmt: skip
 
 
 def _layer(cls, hidden, inputs=3, **options):

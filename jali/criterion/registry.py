@@ -55,13 +55,17 @@ class Criterion:
             self._check(value, getattr(view, field).shape, view)
         return scores
 
-    def _call(self, granularity: str, view: View, evidence: SiteEvidence) -> Any:
+    def require(self, granularity: str) -> None:
+        """Raises :class:`CriterionError` if it has no scores of that granularity."""
         if granularity not in self.granularities:
             able = [name for name, module in _modules().items() if granularity in _granularities(module)]
             raise CriterionError(
                 f"criterion {self.name!r} has no scores of {granularity} granularity; give "
                 f"granularity={self.granularities[0]!r}, or take one that has: {', '.join(able)}"
             )
+
+    def _call(self, granularity: str, view: View, evidence: SiteEvidence) -> Any:
+        self.require(granularity)
         target = getattr(self.module, FUNCTIONS[granularity])
         if "gradients" in self.needs and not evidence.gradients:
             raise CriterionError(
