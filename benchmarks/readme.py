@@ -55,6 +55,7 @@ STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it
         "legcnet-verdict",
     ),
     DYNAMICS: (),
+    ROOT / "docs" / "expanders.md": ("expander-mnist", "expander-speech", "expander-controls"),
 }
 
 

@@ -144,3 +144,24 @@ def test_what_cannot_meet_a_bound_is_refused_by_name():
     nn.init.zeros_(zero[0].weight_hh_l0)
     assert 0 < jali.plan(zero, "magnitude", bound, granularity="weight").sparsity < 1
     assert "Δ_S ≥ 0" in str(jali.Pruner(model, "magnitude", bound, granularity="weight"))
+
+
+@pytest.mark.parametrize("criterion", ["expander", "random-regular", "magnitude"])
+@pytest.mark.parametrize("budget", [0.5, Budget(ramanujan="S"), Budget(ramanujan="R")])
+@pytest.mark.parametrize("zero", ["weight_hh_l0", "both", "a row"])
+def test_layers_of_zeros_and_lost_units_are_planned(criterion, budget, zero):
+    model = network(nn.LSTM, 12, 6)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if zero in name or (zero == "both" and "weight" in name):
+                weight.zero_()
+            elif zero == "a row":
+                weight[3] = 0
+    plan = jali.plan(model, criterion, budget, granularity="weight")
+    if budget == 0.5:
+        assert plan.sparsity == pytest.approx(0.5, abs=0.02)
+    else:
+        assert plan.sparsity > 0
+        assert all(expansion(gate).delta(str(budget.ramanujan)) >= 0 for _, gate in gates(plan))
+    masked = jali.mask(model, plan)
+    assert all(torch.isfinite(p).all() for p in masked.parameters())

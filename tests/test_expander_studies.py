@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 
 from jali.data import load
-from jali.maths.spectral import expansion
+from jali.maths.spectral import expansion, random_crossing
 from jali.runs.store import RecordStore
 from jali.studies import expander_controls, expander_runs
 from jali.studies.base import Settings, find_study
@@ -32,9 +33,10 @@ def run(study, folder):
 
 
 def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch):
+    monkeypatch.setattr(expander_runs, "DRAWS", 1)
     monkeypatch.setattr(ExpanderMnist, "full", SMALL)
     shown, records = run(ExpanderMnist(), tmp_path)
-    assert len(records) == 2 * (2 + 2 * 2)
+    assert len(records) == 2 * (3 + 2 * 2)
     for record in records:
         assert expander_runs.ExpanderRecipe.of(record.config) == SMALL
         assert record.config["used"]["train"] == 64
@@ -50,14 +52,22 @@ def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch)
         assert record.data["processor seconds"] > 0
     for words in (
         "W_hh per gate, 12 units",
+        "W_hh, 12 units, narrow start",
         "LSTM on digits: where the bounds are lost",
         "LSTM on digits: crossings by width",
         "LSTM on digits: which width fits the paper",
         "LSTM on digits: accuracy, both layers cut",
-        "Δ_S, random mask",
+        "Δ_S, random cut",
     ):
         assert words in shown
     assert "tasks are already recorded" in run(ExpanderMnist(), tmp_path)[0]
+
+
+def test_networks_start_as_their_slope_says():
+    for slope, gain in ((0.0, 6), (math.sqrt(5), 1)):
+        model = expander_runs.network(SMALL, 0, slope=slope)
+        for weight, fan_in in ((model.rnn.weight_ih_l0, 8), (model.rnn.weight_hh_l0, 12), (model.head.weight, 12)):
+            assert 0.8 < float(weight.detach().abs().max()) / math.sqrt(gain / fan_in) <= 1
 
 
 def test_a_width_lies_between_those_that_were_trained_or_is_not_told():
@@ -67,11 +77,12 @@ def test_a_width_lies_between_those_that_were_trained_or_is_not_told():
 
 
 def test_an_unfinished_run_shows_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(expander_runs, "DRAWS", 1)
     monkeypatch.setattr(ExpanderMnist, "full", SMALL)
     study = ExpanderMnist()
     store = RecordStore(tmp_path)
     tasks = study.tasks(Settings())
-    assert [task.key["what"] for task in tasks] == ["dense"] * 2 + ["cut"] * 4
+    assert [task.key["what"] for task in tasks] == ["dense", "dense", "narrow start"] + ["cut"] * 4
     records = [study.run(task, store, lambda *_: None) for task in (*tasks[:2], tasks[-1])]
     titles = [table.title for table in study.summary(records)]
     assert "LSTM on digits: accuracy, both layers cut" in titles
@@ -85,6 +96,19 @@ def test_the_controls_study_tells_ranks_of_every_family(tmp_path, monkeypatch):
     monkeypatch.setattr(expander_controls, "FULL", replace(SMALL, kind="RNN", remaining=(0.3,)))
     shown, records = run(ExpanderControls(), tmp_path)
     assert len(records) == 2 * (1 + 3 * len(STRENGTHS))
+    (table,) = (table for table in ExpanderControls().summary(records) if table.title == "Corrected minus broken")
+    (row,) = (row for row in table.rows if row[:2] == ("random, 30 %", "+0.1"))
+    pairs = [
+        [
+            r.metrics["Δ_R"].value
+            for r in records
+            if (r.task["what"], r.seed, r.task.get("strength")) == ("random", seed, s)
+        ]
+        for seed in (0, 1)
+        for s in (0.1, -0.3)
+    ]
+    (a,), (b,), (c,), (d,) = pairs
+    assert row[5].startswith(f"{(a - b + c - d) / 2:.3f} ± ")
     for words in ("Expansion and accuracy at fixed density", "magnitude", "initial", "all three", "ρ(α2)"):
         assert words in shown
     by_strength = [
@@ -125,6 +149,28 @@ def test_crossings_are_where_the_bound_is_lost():
     assert found["remaining"][0] == 1.0
     assert found["Δ_S"][0] is None  # complete: infinite
     assert len(found["Δ_R weighted"]) == len(found["remaining"])
+
+
+def test_random_cuts_cross_where_random_orders_do():
+    for bound in "SR":
+        once = expander_runs.crossing_by_chance((60, 20), bound, 0)
+        assert (
+            once
+            == expander_runs.crossing_by_chance((60, 20), bound, 0)
+            != expander_runs.crossing_by_chance((60, 20), bound, 1)
+        )
+        assert once == pytest.approx(random_crossing(60, 20, bound), abs=0.15)
+
+
+def test_a_layer_of_zeros_or_of_few_edges_has_its_bounds():
+    model = expander_runs.network(SMALL, 0)
+    expander_runs.cut(
+        model, {"w_rec": np.zeros((4, 12, 12), bool), "w_in": np.arange(4 * 12 * 8).reshape(4, 12, 8) < 1}
+    )
+    assert expander_runs.bounds(model) == {}  # W_xh: one edge, of degree 2/56; λ2 = 0, so Δ_S is infinite
+    assert expander_runs.crossing(np.zeros((12, 8)), "S") <= 1.0
+    assert expander_runs.crossing(np.zeros((12, 8)), "S", weighted=True) == 1.0
+    assert set(expander_runs.curve(np.zeros((12, 8)))["Δ_R weighted"]) == {None}
 
 
 def test_noise_is_on_the_fraction_asked_and_always_the_same():

@@ -14,6 +14,7 @@ from jali.errors import ContextError
 from jali.maths.expanders import expander_ranking, lps, ramanujan_lift, random_regular, regular_ranking
 from jali.maths.spectral import cheeger, expansion, random_crossing, singular_values
 from jali.maths.unfolding import unfolded
+from jali.plans.ramanujan import edges_at_loss
 
 SIDES = st.integers(1, 9)
 
@@ -313,14 +314,41 @@ def test_a_longer_unfolding_is_a_worse_expander():
             unfolded(*arguments)
 
 
-@pytest.mark.parametrize(("m", "n"), [(900, 900), (900, 250), (250, 900)])
-def test_random_masks_lose_their_bounds_where_the_marchenko_pastur_law_says(m, n):
-    order = np.random.default_rng(1).random((m, n))
-    for bound in ("S", "R"):
+@pytest.mark.parametrize(("m", "n"), [(900, 250), (250, 700), (500, 120)])
+@pytest.mark.parametrize("bound", ["S", "R"])
+def test_random_masks_lose_their_bounds_where_the_laws_of_random_matrices_say(m, n, bound):
+    found = [
+        edges_at_loss(np.random.default_rng(seed).permutation(m * n).reshape(m, n), bound) / (m * n)
+        for seed in range(2)
+    ]
+    assert random_crossing(m, n, bound) == pytest.approx(np.mean(found), abs=0.04)
+    assert random_crossing(n, m, bound) == random_crossing(m, n, bound)
+
+
+@given(st.integers(2, 5000))
+def test_square_random_masks_lose_one_bound_at_the_root_of_their_size_and_the_other_at_degree_one(n):
+    assert random_crossing(n, n, "R") == pytest.approx(1 / math.sqrt(n), rel=1e-6)
+    assert random_crossing(n, n, "S") == pytest.approx(1 / n, rel=1e-6)
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000))
+def test_above_its_crossing_a_random_mask_has_the_bound_and_below_it_has_not(m, n):
+    edge = (math.sqrt(m) + math.sqrt(n)) ** 2
+
+    def delta(p, bound):
+        lambda1, degree = math.sqrt((p * m + 1 - p) * (p * n + 1 - p)), 2 * p * m * n / (m + n)
+        return 4 * ((lambda1 if bound == "S" else degree) - 1) - p * (1 - p) * edge
+
+    for bound in "SR":
         where = random_crossing(m, n, bound)
-        below, at, above = (expansion(order < where * factor).delta(bound) for factor in (0.5, 1.0, 2.0))
-        assert below < at < above
-        assert abs(at) < 0.05
-    assert random_crossing(128, 128) == pytest.approx(1 / math.sqrt(128))
+        assert 0 <= where <= 1
+        assert all(delta(p, bound) >= -1e-9 * edge for p in np.linspace(where, 1, 20)) or where == 1
+        if 0 < where < 1:
+            assert delta(0.999 * where, bound) < 0
+
+
+def test_a_crossing_of_what_is_no_block_is_refused():
     with pytest.raises(ContextError, match="bound 'x'"):
         random_crossing(3, 3, "x")
+    with pytest.raises(ContextError, match="at least one row"):
+        random_crossing(0, 3)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jali.errors import ModelError, PlanError
-from jali.inference.packing import FORMATS, Packed, cost, pack, schedule
+from jali.inference.packing import FORMATS, Packed, _least_cost, cost, pack, schedule
 from jali.plans.pattern import Pattern
 
 
@@ -71,6 +71,11 @@ def test_a_schedule_serves_every_entry_once_from_its_two_registers(
     assert np.array_equal(seen, keep)
     first, second = registers[:, None, :1], registers[:, None, 1:]
     assert ((column // width == first) | (column // width == second))[taken].all()
+
+
+@given(matrices(), st.sampled_from([4, 8, 16]), st.sampled_from(["lanes", "aligned", "rows"]), st.sampled_from([1, 64]))
+def test_no_packing_costs_less_than_its_least(weights: np.ndarray, width: int, form: str, batch: int) -> None:
+    assert _least_cost(form, weights, width, batch) <= cost(pack(weights, width, form), batch) + 1e-6
 
 
 def test_patterns_fill_the_formats_made_for_them() -> None:

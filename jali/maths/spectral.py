@@ -24,6 +24,7 @@ from jali.errors import ContextError
 
 DENSE = 256  # of the shorter side: up to here LAPACK is faster than Lanczos
 RESTARTS = 100  # of Lanczos, before LAPACK is asked
+ROUNDING = 1e-9  # of the imaginary part of a real root
 RESOLVED = 1e-5  # Lanczos works on BᵀB, which loses singular values smaller than √ε of the largest
 
 
@@ -193,20 +194,26 @@ def biadjacency(block: Any, weighted: bool = False) -> Any:
 
 
 def random_crossing(rows: int, columns: int, bound: str = "S") -> float:
-    """The density at which a uniformly random mask of a large block (rows, columns) loses its bound; 1 if it never has it.
+    """The density at which a uniformly random mask of a large block (rows, columns) loses its bound on the way from the full one.
 
-    λ1 → p√(mn) and λ2 → √(p(1−p)) (√m + √n), the edge of the Marchenko–Pastur law; d_avg = 2pmn/(m+n). The bound then holds
-    from the larger root of ``(√m+√n)² p² − ((√m+√n)² − 4a) p − 4 = 0`` on, with a = √(mn) (bound "S") or 2mn/(m+n) ("R").
-    A square block of n loses both at ``1/√n``.
+    With density p, λ2 → √(p(1−p)) (√m + √n), the edge of the Marchenko–Pastur law, and λ1 → √((pm + 1 − p)(pn + 1 − p)), a
+    rank-one matrix and noise (F. Benaych-Georges, R. Nadakuditi 2012); d_avg = 2pmn/(m+n). The bound "R" holds from the larger
+    root of ``C p² − (C − 8mn/(m+n)) p − 4 = 0`` on, C = (√m + √n)², which is 1/√n for a square block of n, and 1 if it is
+    larger. For "S" the noise counts: of a square block λ1 − 1 exceeds λ2²/4 by a fraction p only. It holds from the largest
+    root in (0, 1) of ``(1 + p(m−1))(1 + p(n−1)) = (1 + C p(1−p)/4)²`` on, which is 1/n for a square block; 0 where there is none.
+    Both laws want mean degrees well above 1: masks of square blocks lose Δ_S between 1/n and 1/√n, where it is all but zero.
     """
     if bound not in ("R", "S"):
         raise ContextError(f"bound {bound!r} is unknown; it is 'R' (average degree) or 'S' (λ1)")
     if min(rows, columns) < 1:
         raise ContextError(f"a block has at least one row and one column, not {rows} and {columns}")
-    edge = (math.sqrt(rows) + math.sqrt(columns)) ** 2
-    slope = math.sqrt(rows * columns) if bound == "S" else 2 * rows * columns / (rows + columns)
-    linear = edge - 4 * slope
-    return min((linear + math.sqrt(linear**2 + 16 * edge)) / (2 * edge), 1.0)
+    m, n, edge = rows, columns, (math.sqrt(rows) + math.sqrt(columns)) ** 2
+    if bound == "R":
+        linear = edge - 8 * m * n / (m + n)
+        return min((linear + math.sqrt(linear**2 + 16 * edge)) / (2 * edge), 1.0)
+    q = edge / 4
+    found = np.roots([-(q**2), 2 * q**2, (m - 1) * (n - 1) - q**2 + 2 * q, m + n - 2 - 2 * q])  # the equation over p
+    return max((float(root.real) for root in found if abs(root.imag) < ROUNDING and 0 < root.real < 1), default=0.0)
 
 
 def _degrees(graph: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -29,11 +29,14 @@ from jali.studies.base import (
     over_seeds,
 )  # fmt: skip
 from jali.studies.expander_runs import (
+    DRAWS,
     FIELDS,
+    LEAST,
     ExpanderRecipe,
     block,
     bounds,
     crossing,
+    crossing_by_chance,
     curve,
     cut,
     fit,
@@ -47,9 +50,8 @@ from jali.studies.expander_runs import (
 )  # fmt: skip
 
 FULL = ExpanderRecipe("mnist", "RNN")
-QUICK = replace(
-    FULL, epochs=(3, 1), remaining=(0.5, 0.25, 0.12, 0.05), layers=("both",), widths=(64,), noise=(0.0, 0.3)
-)
+QUICK = replace(FULL, epochs=(3, 1), remaining=(0.5, 0.25, 0.12, 0.05), widths=(64,), noise=(0.0, 0.3))
+NARROW = math.sqrt(5)  # the slope that nn.Linear gives to Kaiming He's formula
 WIDEST = 2048  # of the widths that are asked for the paper's crossing
 PAPER = {("W_xh", "S"): 0.5, ("W_xh", "R"): 0.5, ("W_hh", "S"): 0.12, ("W_hh", "R"): 0.12}
 
@@ -67,7 +69,7 @@ class ExpanderStudy(Study):
         recipe = self.quick if settings.quick else self.full
         config = recipe.config()
         found = [(seed, *each) for seed in settings.seeds for each in _keys(recipe, seed)]
-        found.sort(key=lambda each: each[1]["what"] != "dense")  # crossings of all seeds first: they cost least
+        found.sort(key=lambda each: each[1]["what"] == "cut")  # crossings of all seeds first: they cost least
         return [Task(key, f"seed {seed}: {title}", seed, config) for seed, key, title in found]
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
@@ -76,7 +78,7 @@ class ExpanderStudy(Study):
         return replace(record, data={**record.data, "processor seconds": time.process_time() - begin})
 
     def _run(self, recipe: ExpanderRecipe, task: Task, workspace: RecordStore, progress: Progress) -> Record:
-        if task.key["what"] == "dense":
+        if task.key["what"] != "cut":
             return self._dense(recipe, task, workspace, progress)
         model = restored(workspace, recipe, task.seed, "dense")
         layers = tuple(FIELDS) if task.key["layer"] == "both" else (task.key["layer"],)
@@ -86,9 +88,10 @@ class ExpanderStudy(Study):
         return task.record(self.name, {**scores(model, recipe), **bounds(model)})
 
     def _dense(self, recipe: ExpanderRecipe, task: Task, workspace: RecordStore, progress: Progress) -> Record:
-        model = network(recipe, task.seed, task.key["width"])
+        narrow = task.key["what"] == "narrow start"
+        model = network(recipe, task.seed, task.key["width"], NARROW if narrow else 0.0)
         fit(model, recipe, recipe.epochs[0], task.seed, progress)
-        if task.key["width"] == recipe.hidden:
+        if task.key["width"] == recipe.hidden and not narrow:
             save(workspace, model, task.seed, "dense")
         progress("bounds")
         metrics, curves, view = scores(model, recipe), {}, view_of(model)
@@ -98,6 +101,8 @@ class ExpanderStudy(Study):
             blocks = {layer: [block(gates)], **({f"{layer} per gate": list(gates)} if len(gates) > 1 else {})}
             for name, each in blocks.items():
                 for bound in ("S", "R"):
+                    by_chance = crossing_by_chance(each[0].shape, bound, task.seed)
+                    metrics[f"crossing {name} {bound} random"] = Metric(by_chance, DRAWS)
                     for weighted, word in ((False, ""), (True, " weighted")):
                         found = [crossing(values, bound, weighted) for values in each]
                         metrics[f"crossing {name} {bound}{word}"] = Metric(float(np.mean(found)), len(found))
@@ -124,7 +129,7 @@ class ExpanderStudy(Study):
         caption = (
             f"Remaining edges at which the bound of the mask of {an(own.kind)} of {own.hidden} units first falls below zero "
             "(Table 2), cut by magnitude at once after training; packed block of all gates. "
-            f"The {len(records)} tasks of this study took {minutes:.0f} minutes of one processor core."
+            f"The {len(records)} tasks of this study took {minutes:.1f} minutes of one processor core."
         )
         return comparison_table(f"{_what(own)}: where the bounds are lost", lines, unit="%", scale=100, caption=caption)
 
@@ -144,7 +149,7 @@ class ExpanderStudy(Study):
         columns = ("bound of W_xh", "lost at, paper", "units, trained and cut", "units, random mask")
         caption = (
             "Width at which a network would lose the bound of its input weights where the paper's does. Trained: between the "
-            "widths of the table above, linear in the logarithm of the width. Random mask: the closed form."
+            "widths of the table above, linear in the logarithm of the width. Random mask: the law of large random matrices."
         )
         return [Table(f"{_what(own)}: which width fits the paper", columns, tuple(rows), caption)]
 
@@ -155,6 +160,9 @@ class ExpanderStudy(Study):
 def _keys(recipe: ExpanderRecipe, seed: int) -> Iterator[tuple[dict[str, Any], str]]:
     for width in (recipe.hidden, *recipe.widths):
         yield {"what": "dense", "width": width, "seed": seed}, f"train {width} units"
+    if recipe.widths:
+        key = {"what": "narrow start", "width": recipe.hidden, "seed": seed}
+        yield key, f"train {recipe.hidden} units from PyTorch's own weights"
     for layer in recipe.layers:
         for remaining in recipe.remaining:
             key = {"what": "cut", "layer": layer, "remaining": remaining, "seed": seed}
@@ -178,7 +186,7 @@ def _interpolated(widths: Sequence[int], found: Sequence[float], wanted: float) 
 
 
 def _of_width(width: int) -> Callable[[Record], bool]:
-    return lambda record: record.task.get("width") == width
+    return lambda record: record.task["what"] == "dense" and record.task["width"] == width
 
 
 def _cut_to(layer: str, remaining: float) -> Callable[[Record], bool]:
@@ -186,37 +194,33 @@ def _cut_to(layer: str, remaining: float) -> Callable[[Record], bool]:
 
 
 def _crossings(records: Sequence[Record]) -> Table:
-    """Every width: both bounds, weighted and not, beside what the size of the matrix alone says."""
+    """Every width: both bounds, weighted and not, beside random cuts of a block of this size."""
     recipe, rows = _recipe(records), []
-    for width in sorted({r.task["width"] for r in records if "width" in r.task}):
-        features = next(r.data["features"] for r in records if r.task.get("width") == width)
-        packed = {"RNN": 1, "LSTM": 4}[recipe.kind]
-        shapes = [(layer, packed, columns) for layer, columns in (("W_xh", features), ("W_hh", width))]
-        if packed > 1:
-            shapes += [(f"{layer} per gate", 1, columns) for layer, _, columns in shapes]
-        for layer, gates, columns in shapes:
-            cells: list[Cell] = [f"{layer}, {width} units"]
-            for bound in ("S", "R"):
-                name = f"crossing {layer} {bound}"
-                for metric in (name, f"{name} weighted"):
-                    found = over_seeds(records, metric, _of_width(width))
-                    cells.append(found.text(1, 100))
-                cells.append(f"{100 * random_crossing(gates * width, columns, bound):.1f}")
-            rows.append(tuple(cells))
-    columns_ = (
-        "remaining edges (%)",
-        "Δ_S",
-        "Δ_S weighted",
-        "Δ_S, random mask",
-        "Δ_R",
-        "Δ_R weighted",
-        "Δ_R, random mask",
-    )
+    measures = [f"{bound}{how}" for bound in ("S", "R") for how in ("", " random", " weighted")]
+    layers = [name for name in (*FIELDS, *(f"{layer} per gate" for layer in FIELDS)) if _measured(records, name)]
+    widths = sorted({r.task["width"] for r in records if "width" in r.task})
+    networks = [(f"{width} units", _of_width(width)) for width in widths]
+    networks.append((f"{recipe.hidden} units, narrow start", lambda record: record.task["what"] == "narrow start"))
+    for title, chosen in networks:
+        for layer in layers if any(map(chosen, records)) else ():
+            found = (over_seeds(records, f"crossing {layer} {measure}", chosen) for measure in measures)
+            rows.append((f"{layer}, {title}", *(each.text(1, 100) for each in found)))
+    header = [f"Δ_{measure}".replace(" random", ", random cut") for measure in measures]
     caption = (
-        "First loss of each bound on the way from the full matrix. Random mask: the closed form for a uniformly random mask of "
-        "this shape. Weighted bounds depend on the scale of the weights; 100 means that the dense layer has none."
+        "First loss of each bound on the way from the full matrix. Random cut: of a block of this shape, mean of "
+        f"{DRAWS}. Weighted bounds depend on the scale of the weights: {100 * LEAST:g} means not lost down to the last density "
+        "asked, 100 that the dense layer has none."
     )
-    return Table(f"{_what(recipe)}: crossings by width", columns_, tuple(rows), caption)
+    if recipe.widths:
+        caption += (
+            " Narrow start: before training, weights are uniform within ±1/√fan-in, PyTorch's own, and not within ±√(6/fan-in), "
+            "Kaiming He's."
+        )
+    return Table(f"{_what(recipe)}: crossings by width", ("remaining edges (%)", *header), tuple(rows), caption)
+
+
+def _measured(records: Sequence[Record], layer: str) -> bool:
+    return any(f"crossing {layer} S" in record.metrics for record in records)
 
 
 def _accuracies(records: Sequence[Record]) -> list[Table]:
@@ -250,7 +254,7 @@ def _accuracies(records: Sequence[Record]) -> list[Table]:
 
 def _figures(records: Sequence[Record], layer: str) -> list[Figure]:
     recipe = _recipe(records)
-    dense = [r for r in records if r.task.get("width") == recipe.hidden]
+    dense = list(filter(_of_width(recipe.hidden), records))
     figures, accuracy = [], []
     cut_layer = "both" if any(r.task.get("layer") == "both" for r in records) else layer
     for sigma in recipe.noise:

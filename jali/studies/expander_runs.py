@@ -23,7 +23,9 @@ from jali.studies.training import accuracy
 from jali.view import View, read, write
 
 FIELDS = {"W_xh": "w_in", "W_hh": "w_rec"}  # the paper's names
-CURVE = 32  # densities at which the weighted bounds are drawn
+CURVE = 32  # densities at which the bounds are drawn
+LEAST = 0.01  # the smallest of these densities
+DRAWS = 5  # random cuts of a block
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class ExpanderRecipe:
     epochs: tuple[int, int] = (20, 20)
     batch: int = 128
     lr: float = 1e-3
-    remaining: tuple[float, ...] = (0.7, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03)
-    layers: tuple[str, ...] = ("W_xh", "W_hh", "both")
+    remaining: tuple[float, ...] = (0.5, 0.25, 0.12, 0.08, 0.05, 0.03)
+    layers: tuple[str, ...] = ("both",)
     widths: tuple[int, ...] = (64, 256)
     noise: tuple[float, ...] = (0.0, 0.15, 0.30, 0.45, 0.60)
     noisy: float = 0.2
@@ -66,12 +68,12 @@ class ExpanderRecipe:
 class Network(nn.Module):
     """An RNN or LSTM and a linear head on its last step: (B, T, features) → (B, classes)."""
 
-    def __init__(self, kind: str, features: int, hidden: int, classes: int) -> None:
+    def __init__(self, kind: str, features: int, hidden: int, classes: int, slope: float = 0.0) -> None:
         super().__init__()
         self.rnn = {"RNN": nn.RNN, "LSTM": nn.LSTM}[kind](features, hidden, batch_first=True)
         self.head = nn.Linear(hidden, classes)
         for weight in (self.rnn.weight_ih_l0, self.rnn.weight_hh_l0, self.head.weight):
-            nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+            nn.init.kaiming_uniform_(weight, a=slope)  # ±√(6 / (1 + slope²) / fan-in)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.rnn(x)[0][:, -1])
@@ -83,12 +85,12 @@ def loaded(name: str) -> Dataset:
     return load(name)
 
 
-def network(recipe: ExpanderRecipe, seed: int, hidden: int | None = None) -> Network:
-    """The network before training; ``seed`` draws its weights."""
+def network(recipe: ExpanderRecipe, seed: int, hidden: int | None = None, slope: float = 0.0) -> Network:
+    """The network before training; ``seed`` draws its weights, ``slope`` is that of Kaiming He's formula."""
     data = loaded(recipe.data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(recipe.kind, data.features, hidden or recipe.hidden, data.classes)
+        return Network(recipe.kind, data.features, hidden or recipe.hidden, data.classes, slope)
 
 
 def fit(model: Network, recipe: ExpanderRecipe, epochs: int, seed: int, progress: Progress | None = None) -> None:
@@ -157,7 +159,7 @@ def crossing(values: np.ndarray, bound: str, weighted: bool = False) -> float:
         order = np.argsort(-np.abs(values), axis=None, kind="stable").reshape(values.shape)
         return edges_at_loss(order, bound) / values.size
     last = 1.0
-    for remaining in np.geomspace(1, 0.01, 4 * CURVE):
+    for remaining in np.geomspace(1, LEAST, 4 * CURVE):
         delta = expansion(values * strongest(values, remaining), weighted=True).delta(bound)
         if delta is None or delta < 0:
             return float(last)
@@ -165,9 +167,15 @@ def crossing(values: np.ndarray, bound: str, weighted: bool = False) -> float:
     return float(last)
 
 
+def crossing_by_chance(shape: tuple[int, int], bound: str, seed: int) -> float:
+    """:func:`crossing` of a random cut of a block, mean of :data:`DRAWS`."""
+    rng = np.random.default_rng([seed, *shape])
+    return float(np.mean([crossing(rng.random(shape), bound) for _ in range(DRAWS)]))
+
+
 def curve(values: np.ndarray) -> dict[str, list[float | None]]:
-    """Both bounds, unweighted and weighted, at fractions of the edges from 1 down to 0.01; None where undefined or infinite."""
-    levels = np.geomspace(1, 0.01, CURVE)
+    """Both bounds, unweighted and weighted, at fractions of the edges from 1 down; None where undefined or infinite."""
+    levels = np.geomspace(1, LEAST, CURVE)
     found: dict[str, list[float | None]] = {"remaining": [float(level) for level in levels]}
     for weighted in (False, True):
         for bound in ("S", "R"):
