@@ -23,6 +23,8 @@ SERIES = ROOT / "benchmarks" / "results" / "series.json"
 DYNAMICS = ROOT / "docs" / "dynamics.md"
 COLD_START = ROOT / "benchmarks" / "results" / "cold_start.json"
 INFERENCE = ROOT / "benchmarks" / "results" / "inference.json"
+TRAJECTORY = ROOT / "benchmarks" / "results" / "trajectory.json"
+LEGCNET = ROOT / "docs" / "legcnet.md"
 BLOCKS = ROOT / "benchmarks" / "results" / "blocks.json"
 BLOCKS_PAGE = ROOT / "docs" / "blocks.md"
 DENSE = ("torch", "onnxruntime", "openvino")
@@ -42,6 +44,16 @@ STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it
     README: ("fold-mnist",),
     BLOCKS_PAGE: (),
     ROOT / "docs" / "reproduction.md": ("lattice-table1", "lattice-table2"),
+    LEGCNET: (
+        "legcnet-table1",
+        "legcnet-table2",
+        "legcnet-table3",
+        "legcnet-table4",
+        "legcnet-figure5",
+        "legcnet-figure6",
+        "legcnet-sensitivity",
+        "legcnet-verdict",
+    ),
     DYNAMICS: (),
     ROOT / "docs" / "expanders.md": ("expander-mnist", "expander-speech", "expander-controls"),
     ROOT / "docs" / "argnn.md": ("argnn-gates", "argnn-eigen", "argnn-timing", "argnn-growth", "argnn-lstm"),
@@ -62,12 +74,36 @@ def tables(page: Path = README) -> list[Table]:
         found.append(blocks(_read(BLOCKS)))
     if page == DYNAMICS:
         found += [series(_read(SERIES)), exponents(_read(SERIES))]
+    if page == LEGCNET:
+        found.append(recording(_read(TRAJECTORY)))
     return found
 
 
 def _read(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def recording(content: dict[str, Any]) -> Table:
+    """What it costs to record a training."""
+    limits, windows, count = content["limits"], content["window_seconds"], content["windows"]
+    other = content["recorded_seconds"] + count * (windows["rosenstein"] - windows["direct"])
+    rows: tuple[tuple[Cell, ...], ...] = (
+        ("plain training, seconds", f"{content['plain_seconds']:.1f}", "–"),
+        ("with its twin, recorded and reduced by equation 5, seconds", f"{content['recorded_seconds']:.1f}", "–"),
+        ("times as long", f"{content['times']:.2f}", f"{limits['times']:g}"),
+        (
+            "times as long with Rosenstein's method, from the time of one window",
+            f"{other / content['plain_seconds']:.1f}",
+            "–",
+        ),
+        ("largest memory of the process, GiB", f"{content['memory_gb']:.2f}", f"{limits['memory_gb']:g}"),
+    )
+    caption = (
+        f"MNIST, {content['weights']:,} weights in float64, {content['iterations']:,} iterations of 128 images, "
+        f"{count} windows of 200; processor seconds of one thread. {_where(content)}"
+    )
+    return Table("Recording a whole training", ("what", "measured", "limit"), rows, caption)
 
 
 def speeds(content: dict[str, Any]) -> Table:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jali.costs import cost as cost
     from jali.criterion import criteria as criteria
     from jali.errors import JaliError as JaliError
+    from jali.evidence import Perturbation as Perturbation
+    from jali.evidence import trajectory as trajectory
     from jali.inference.accelerate import accelerate as accelerate
     from jali.inference.onnx_export import export_onnx as export_onnx
     from jali.planning import plan as plan
@@ -55,6 +57,7 @@ _HOME = {
     "JaliError": "errors",
     "OneShot": "schedule",
     "Periodic": "schedule",
+    "Perturbation": "evidence",
     "Plan": "plans",
     "Pruner": "surgery.pruner",
     "Result": "api",
@@ -76,6 +79,7 @@ _HOME = {
     "reorder": "surgery.reorder",
     "save": "archive",
     "sites": "site",
+    "trajectory": "evidence",
     "verify": "theorems",
 }
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from jali.batches import Batch, batches, example
 from jali.costs import Cost, cost
-from jali.evidence import Loss
+from jali.evidence import Loss, Trajectory
 from jali.planning import plan
 from jali.plans import Budget, Granularity, Plan, Weights
 from jali.surgery.compact import operate
@@ -55,6 +55,7 @@ def prune(
     sites: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     loss: Loss | None = None,
+    trajectory: Trajectory | None = None,
     seed: int = 0,
 ) -> Result:
     """Plan, cut, repair: the smaller model with its plan, and a summary that prints well.
@@ -68,7 +69,7 @@ def prune(
     inputs = example(example_inputs) if example_inputs is not None else (items[0] if items else None)
     made = plan(
         model, criterion, budget, items, granularity=granularity, pattern=pattern, weights=weights, sites=sites,
-        options=options, loss=loss, seed=seed,
+        options=options, loss=loss, trajectory=trajectory, seed=seed,
     )  # fmt: skip
     smaller, notes = _masked(model, made) if made.granularity == "weight" else _cut(model, made, inputs, items, fold)
     return Result(smaller, made, notes, cost(model, inputs), cost(smaller, inputs))

@@ -78,7 +78,9 @@ def names() -> tuple[str, ...]:
 
 def load(name: str, root: str | Path | None = None, *, seed: int = 0) -> Dataset:
     """Load a data set by name: ``"digits"`` (embedded, 8 steps × 8 features), ``"mnist"`` (28 × 28),
-    ``"speech-commands"`` (49 × 40, twelve spoken words) or ``"speech-commands-400"`` (the same in 400 × 40).
+    ``"speech-commands"`` (49 × 40, twelve spoken words), ``"speech-commands-400"`` (the same in 400 × 40), or one of the
+    tables (1 step): ``"cancer"`` (9 features), ``"titanic"`` (6), ``"banknote"`` (4), ``"iris"`` (4), ``"iris-3"`` (3),
+    ``"vowel"`` (3).
 
     ``root`` replaces ``$JALI_DATA``. ``seed`` draws the split: the same seed gives the same split on every machine. For
     MNIST only the validation part is drawn; the test part is always the canonical 10 000 images.
@@ -141,13 +143,13 @@ def _digits(root: Path | None, seed: int) -> Dataset:
 
 
 class Source(NamedTuple):
-    """One gzipped file of a set: where it is and what it must contain."""
+    """One file of a set, gzipped or plain: where it is and what it must contain."""
 
     set_name: str
     file: str
     content_md5: str  # of the uncompressed content
-    gz_md5: str  # of the mirrors' compressed copy
-    mirrors: tuple[str, ...]
+    gz_md5: str  # of the mirrors' copy
+    mirrors: tuple[str, ...]  # none: it cannot be downloaded
 
 
 def _mnist_source(file: str, content_md5: str, gz_md5: str) -> Source:
@@ -263,6 +265,52 @@ def _computed(path: Path, hop: int, steps: int) -> dict[str, np.ndarray]:
     return {"x": found.x, "y": found.y, "speakers": found.speakers, "words": np.array(found.words)}
 
 
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _table(file: str, md5: str, *mirrors: str) -> Source:
+    return Source("tabular", file, md5, md5, mirrors)
+
+
+_COPIES = "https://raw.githubusercontent.com/jbrownlee/Datasets/master/"
+_IRIS = _table("iris.csv", "455e8d250208699385bfe3b03b01b2c9", _COPIES)
+TABLE_FILES = {
+    "cancer": _table(
+        "breast-cancer-wisconsin.data", "52b89051b9bd37a91a54e8570b963719",
+        "https://archive.ics.uci.edu/ml/machine-learning-databases/breast-cancer-wisconsin/",
+    ),
+    "titanic": _table("titanic3.csv", "325096d030e34a543cc8dab5bcc4fb0f", "https://hbiostat.org/data/repo/"),
+    "banknote": _table("banknote_authentication.csv", "3f64e2b50525a2f36dcd947eaf7bac8a", _COPIES),
+    "iris": _IRIS,
+    "iris-3": _IRIS,
+    "vowel": _table("vowel.dat", "d808264e459a70a18867a4f3c99147a0"),
+}  # fmt: skip
+
+
+def _tabular(name: str) -> Loader:
+    """The loader of one table (:mod:`jali.tabular`): split 70 : 10 : 20, stratified by class, each feature standardized by
+    train and validation together, so that training on both is training on 80 % of the rows.
+    """
+
+    def loader(root: Path | None, seed: int) -> Dataset:
+        from sklearn.model_selection import train_test_split
+
+        from jali.tabular import TABLES
+
+        x, y = TABLES[name](_content(root, TABLE_FILES[name]).decode("utf-8", errors="replace"))
+        rest, test = train_test_split(np.arange(len(y)), test_size=0.2, random_state=seed, stratify=y)
+        train, validation = train_test_split(rest, test_size=0.125, random_state=seed, stratify=y[rest])
+        x = ((x - x[rest].mean(axis=0)) / x[rest].std(axis=0)).astype(np.float32)[:, None, :]
+        parts = {"train": _split(x, y, train), "validation": _split(x, y, validation), "test": _split(x, y, test)}
+        return Dataset(name, **parts, classes=int(y.max()) + 1, steps=1, features=x.shape[2])
+
+    return loader
+
+
+for _name in TABLE_FILES:
+    register(_name)(_tabular(_name))
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +334,8 @@ def _cache() -> Path:
 
 
 def _how_to_get(source: Source) -> str:
+    if not source.mirrors:
+        return f"put {source.file} (MD5 {source.content_md5}) into DIR/{source.set_name}/ and set JALI_DATA=DIR"
     return (
         f"download {source.mirrors[0]}{source.file} into DIR/{source.set_name}/ and set JALI_DATA=DIR, "
         "or unset JALI_DATA on a machine with a network to have it downloaded"
@@ -316,15 +366,15 @@ def _download(source: Source) -> Path:
             return Path(path)
         except (OSError, ValueError) as error:  # requests' errors are OSErrors; a failed checksum is a ValueError
             causes.append(f"{mirror}: {type(error).__name__}: {str(error)[:160]}")
-    raise DataError(
-        f"{source.set_name}: {source.file} could not be downloaded ({'; '.join(causes)}); {_how_to_get(source)}"
-    )
+    why = "; ".join(causes) or "no address is known"
+    raise DataError(f"{source.set_name}: {source.file} could not be downloaded ({why}); {_how_to_get(source)}")
 
 
 def _verified(path: Path, source: Source) -> bytes:
     """The uncompressed content, if and only if it has the canonical checksum."""
     try:
-        content = gzip.decompress(path.read_bytes())
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is unreadable or truncated ({error}); delete it and get it again") from error
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()

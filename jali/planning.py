@@ -14,7 +14,7 @@ from torch import nn
 from jali.batches import Batch, batches
 from jali.criterion import Criterion, get
 from jali.errors import BudgetError, DataError, ModelError
-from jali.evidence import Loss, SiteEvidence, collect
+from jali.evidence import Loss, SiteEvidence, Trajectory, collect
 from jali.plans import (
     UNSTRUCTURED,
     Budget,
@@ -48,6 +48,7 @@ def plan(
     sites: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
     loss: Loss | None = None,
+    trajectory: Trajectory | None = None,
     seed: int = 0,
 ) -> Plan:
     """Decide what goes. ``model`` is not changed.
@@ -62,12 +63,13 @@ def plan(
     ``weights``: of which matrices of a site they go: "all", "recurrent" (``weight_hh``) or "input" (``weight_ih``); the budget
     then counts these only.
     ``sites``: names or patterns such as ``"encoder.*"``; by default every recurrent layer and direction; a ``Linear`` is
-    planned only where it is named. ``loss(output, target)`` for criteria that need gradients.
+    planned only where it is named. ``loss(output, target)`` for criteria that need gradients, ``trajectory``
+    (of :func:`jali.trajectory`) for those that need a training.
     ``seed``: of whatever is drawn, a whole number from 0 to 2³² − 1.
     Raises :class:`ModelError` (also for NaN or infinite values in any parameter of the model), :class:`CriterionError`,
     :class:`BudgetError`, :class:`SeedError` or :class:`DataError`.
     """
-    planner = Planner.of(model, criterion, data, granularity, pattern, weights, sites, options, loss, seed)
+    planner = Planner.of(model, criterion, data, granularity, pattern, weights, sites, options, loss, seed, trajectory)
     limit = planner.budget(budget)
     result = planner.decide(model, limit)
     if result.sparsity == 0.0:
@@ -90,6 +92,7 @@ class Planner:
     items: Sequence[Batch] | None
     loss: Loss | None
     seed: int
+    trajectory: Trajectory | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Planner:
         return self  # a value, which holds the user's data
@@ -106,6 +109,7 @@ class Planner:
         options: Mapping[str, Any] | None,
         loss: Loss | None,
         seed: int,
+        trajectory: Trajectory | None = None,
     ) -> Planner:
         """Check the arguments of :func:`plan`, but for the budget."""
         chosen = _chosen_sites(model, sites)
@@ -121,10 +125,18 @@ class Planner:
         for site in chosen:
             read(model, site)
         check_parameters(model, but=chosen)  # the fold, the costs and the cut readers use all of the model
-        if method.needs and data is None:
+        if method.needs - {"trajectory"} and data is None:
             raise DataError(f"criterion {criterion!r} needs calibration data; pass data=...")
+        method.require(granularity)
+        if "trajectory" in method.needs and trajectory is None:
+            raise DataError(
+                f"criterion {criterion!r} needs a training; pass trajectory=..., as jali.trajectory(model, train, watch) "
+                "records it"
+            )
         items = None if data is None else batches(data)
-        return Planner(tuple(chosen), granularity, together, pattern is not None, weights, method, items, loss, seed)
+        return Planner(
+            tuple(chosen), granularity, together, pattern is not None, weights, method, items, loss, seed, trajectory
+        )
 
     def budget(self, budget: float | Budget | None) -> Budget:
         """``budget`` as a :class:`Budget`, 0.5 by default; with an ``n:m`` pattern the one that it fixes."""
@@ -226,7 +238,7 @@ class Planner:
     def _scores(self, model: nn.Module, method: Criterion) -> dict[Site, Any]:
         """Site → what the criterion says of its units, or of its weights."""
         views: dict[Site, View] = {site: read(model, site) for site in self.sites}
-        evidence = collect(model, self.items, self.sites, method.needs, self.loss)
+        evidence = collect(model, self.items, self.sites, method.needs, self.loss, self.trajectory)
         score = method.score if self.granularity == "unit" else method.score_weights
         return {site: score(view, evidence.sites.get(site.name, SiteEvidence())) for site, view in views.items()}
 

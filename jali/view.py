@@ -18,7 +18,7 @@ changing the view and writing it back is exact for float16, bfloat16, float32 an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,6 +200,14 @@ def read_gradient(model: nn.Module, site: Site) -> View:
             )
         arrays[field] = _unpack(field, parameter.grad.to("cpu", torch.float64, copy=True).numpy(), site)
     return View(site, **arrays)
+
+
+def unpacked(site: Site, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """View field → (D, *its shape), of D values of every parameter of the PyTorch module: name in it → (D, *shape)."""
+    names = {field: name for field, name in site.parameter_names().items() if name in parameters}
+    return {
+        field: np.stack([_unpack(field, value, site) for value in parameters[name]]) for field, name in names.items()
+    }
 
 
 def _unpack(field: str, value: np.ndarray, site: Site) -> np.ndarray:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from jali.evidence import Perturbation, Trajectory
 from jali.plans import Budget, Plan, SitePlan
 from jali.site import sites
 
@@ -86,3 +87,19 @@ forms = st.builds(
     batch=st.integers(1, 4),
     steps=st.integers(1, 6),
 )
+
+
+def made_up_trajectory(model):
+    """Exponents of forty windows, some of which lead the performance by one; those of one weight cannot be tested."""
+    rng = np.random.default_rng(2)
+    performance = rng.normal(size=40)
+    exponents = {
+        name: rng.normal(size=(40, *p.shape))
+        + rng.random(p.shape) * np.roll(performance, -1).reshape(40, *[1] * p.dim())
+        for name, p in model.named_parameters()
+    }
+    next(iter(exponents.values())).reshape(40, -1)[:, 0] = np.nan
+    ends = np.arange(200, 8200, 200)
+    return Trajectory(
+        exponents, performance, np.ones(40), ends, 8000, 200, 200, "direct", Perturbation.first(model)
+    )  # fmt: skip

@@ -11,6 +11,7 @@ from torch import nn
 import jali
 from jali.criterion import get
 from jali.errors import BudgetError, CriterionError, DataError, FileError, ModelError, PlanError
+from tests.strategies_models import made_up_trajectory
 
 
 class Net(nn.Module):
@@ -52,13 +53,15 @@ def test_every_criterion_of_units_prunes_saves_and_loads(criterion, model, data,
 
 @pytest.mark.parametrize("criterion", [name for name in jali.criteria() if "weight" in get(name).granularities])
 def test_every_criterion_of_weights_masks_saves_and_loads(criterion, model, data, tmp_path):
-    plan = jali.plan(model, criterion, 0.9, data, granularity="weight")
+    seen = made_up_trajectory(model) if "trajectory" in get(criterion).needs else None
+    plan = jali.plan(model, criterion, 0.9, data, granularity="weight", trajectory=seen)
     assert abs(plan.sparsity - 0.9) < 0.01
     masked = jali.mask(model, plan)
     zeros = sum(int((p == 0).sum()) for name, p in masked.named_parameters() if "weight_" in name)
     assert zeros >= sum(site.counts()[0] for site in plan.sites) > 0
     assert jali.Plan.from_json(plan.to_json()).to_json() == plan.to_json()
-    assert jali.plan(model, criterion, 0.9, data, granularity="weight").to_json() == plan.to_json()
+    again = jali.plan(model, criterion, 0.9, data, granularity="weight", trajectory=seen)
+    assert again.to_json() == plan.to_json()
     assert jali.save(masked, tmp_path, plan=plan, example_inputs=data[0][0])
     assert torch.equal(jali.load(tmp_path)(data[0][0]), masked(data[0][0]))
 

@@ -12,7 +12,7 @@ from torch import nn
 import jali
 from jali.criterion import get, registry
 from jali.errors import CriterionError, DataError, JaliError, ModelError, SeedError
-from jali.evidence import SiteEvidence, Use, collect
+from jali.evidence import SiteEvidence, SiteTrajectory, Use, collect
 from jali.maths.context import irreducible_columns, irreducible_rows
 from jali.maths.local_laplacian import local_laplacian
 from jali.maths.moebius import moebius
@@ -22,6 +22,7 @@ from jali.maths.persistence import logit_grid
 from jali.site import Site, sites
 from jali.view import View, read
 from tests.strategies_context import incidences, irreducible_by_sets
+from tests.strategies_models import made_up_trajectory
 
 NAMES = sorted(jali.criteria())
 WEIGHTS = [name for name in NAMES if "weight" in get(name).granularities]
@@ -63,7 +64,8 @@ class Case:
     def scored(self, needs, linear=False):
         """``[(view, evidence)]`` of every recurrent site, or of every Linear one."""
         chosen = [site for site in sites(self.model, linear=True) if site.recurrent is not linear]
-        found = collect(self.model, self.data, chosen, needs).sites
+        trained = made_up_trajectory(self.model) if "trajectory" in needs else None
+        found = collect(self.model, self.data, chosen, needs, trajectory=trained).sites
         return [(read(self.model, site), found.get(site.name, SiteEvidence())) for site in chosen]
 
 
@@ -109,7 +111,17 @@ def permuted(view, evidence, order):
         Use(use.reader, _turned_weight(use, order), use.mean[order], use.second[np.ix_(order, order)], use.samples)
         for use in evidence.uses
     )
-    return turn(view), SiteEvidence(uses, tuple(turn(gradient) for gradient in evidence.gradients))
+    trained = evidence.trajectory and SiteTrajectory(
+        {field: _turned_series(field, values, order, view) for field, values in evidence.trajectory.exponents.items()},
+        evidence.trajectory.performance,
+    )
+    return turn(view), SiteEvidence(uses, tuple(turn(gradient) for gradient in evidence.gradients), trained)
+
+
+def _turned_series(field, values, order, view):
+    """Per window as :func:`permuted` turns the weights: (D, G, H, ...)."""
+    turned = values[..., order] if field == "w_proj" else values[:, :, order]
+    return turned[..., order] if field == "w_rec" and view.w_proj is None else turned
 
 
 def _turned_weight(use, order):
@@ -129,7 +141,7 @@ def test_a_criterion_says_what_it_is_in_one_line_and_what_it_needs(name):
     assert module.SUMMARY.strip() == module.SUMMARY
     assert 0 < len(module.SUMMARY) <= 120
     assert "\n" not in module.SUMMARY
-    assert set(module.NEEDS) <= {"states", "gradients"}
+    assert set(module.NEEDS) <= {"states", "gradients", "trajectory"}
     assert name in UNITS or name in WEIGHTS
 
 
@@ -198,6 +210,8 @@ def test_scoring_changes_neither_the_view_nor_the_evidence(name, any_model):
     for view, evidence in any_model.scored(get(name).needs):
         held = [value for v in (view, *evidence.gradients) for _, value in v.arrays()]
         held += [value for use in evidence.uses for value in (use.weight, use.mean, use.second)]
+        if evidence.trajectory is not None:
+            held += [*evidence.trajectory.exponents.values(), evidence.trajectory.performance]
         before = [value.copy() for value in held]
         for value in held:
             value.flags.writeable = False
@@ -205,7 +219,7 @@ def test_scoring_changes_neither_the_view_nor_the_evidence(name, any_model):
             get(name).score(view, evidence)
         if name in WEIGHTS:
             get(name).score_weights(view, evidence)
-        assert all((old == new).all() for old, new in zip(before, held, strict=True))
+        assert all(np.array_equal(old, new, equal_nan=True) for old, new in zip(before, held, strict=True))
 
 
 @pytest.mark.parametrize("name", UNITS)

@@ -7,8 +7,8 @@ ROOT = Path(__file__).parent.parent / "jali"
 LAYERS = (
     "errors", "files", "plain", "modes", "moments", "maths", "wired", "site", "view", "blocks", "block_layers", "dynamics",
     "coupled", "contraction", "widths", "models", "batches", "copies", "flow", "capture", "evidence", "criterion", "plans",
-    "planning", "schedule", "surgery", "costs", "inference", "archive", "api", "analysis", "theorems", "speech", "kept",
-    "data", "runs", "report", "studies", "cli", "__main__",
+    "planning", "schedule", "surgery", "legcnet", "costs", "inference", "archive", "api", "analysis", "theorems", "speech",
+    "tabular", "kept", "data", "runs", "report", "studies", "cli", "__main__",
 )  # fmt: skip
 
 

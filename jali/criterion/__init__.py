@@ -3,7 +3,7 @@
 The file name, with "-" for "_", is the name on the command line, in tests and in the docs. A file exports
 
 - ``SUMMARY``: one line,
-- ``NEEDS``: what evidence it needs, a subset of {"states", "gradients"},
+- ``NEEDS``: what evidence it needs, a subset of {"states", "gradients", "trajectory"},
 - ``score(view, evidence, **options) -> (H,)``: scores of the units, and/or
 - ``score_weights(view, evidence, **options) -> {"w_in": (G, H, I), "w_rec": (G, H, R)}``: scores of the weights.
 

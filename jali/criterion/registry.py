@@ -31,7 +31,7 @@ class Criterion:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the criterion must be given of the data: "states", "gradients", or nothing."""
+        """What the criterion must be given of the data: "states", "gradients", "trajectory", or nothing."""
         return frozenset(self.module.NEEDS)
 
     @property
@@ -55,18 +55,27 @@ class Criterion:
             self._check(value, getattr(view, field).shape, view)
         return scores
 
-    def _call(self, granularity: str, view: View, evidence: SiteEvidence) -> Any:
+    def require(self, granularity: str) -> None:
+        """Raises :class:`CriterionError` if it has no scores of that granularity."""
         if granularity not in self.granularities:
             able = [name for name, module in _modules().items() if granularity in _granularities(module)]
             raise CriterionError(
                 f"criterion {self.name!r} has no scores of {granularity} granularity; give "
                 f"granularity={self.granularities[0]!r}, or take one that has: {', '.join(able)}"
             )
+
+    def _call(self, granularity: str, view: View, evidence: SiteEvidence) -> Any:
+        self.require(granularity)
         target = getattr(self.module, FUNCTIONS[granularity])
         if "gradients" in self.needs and not evidence.gradients:
             raise CriterionError(
                 f"criterion {self.name!r} needs gradients, and none were measured at site {view.site.name!r}; "
                 "collect evidence on data with targets"
+            )
+        if "trajectory" in self.needs and evidence.trajectory is None:
+            raise CriterionError(
+                f"criterion {self.name!r} needs a training, and none was recorded at site {view.site.name!r}; pass "
+                "trajectory=..., as jali.trajectory(model, train, watch) records it"
             )
         accepted = {option: value for option, value in self.options.items() if option in _options(target)}
         try:

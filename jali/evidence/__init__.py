@@ -2,6 +2,17 @@
 
 from jali.evidence.gradients import Loss
 from jali.evidence.measure import collect
-from jali.evidence.results import Evidence, SiteEvidence, Use
+from jali.evidence.results import Evidence, SiteEvidence, SiteTrajectory, Use
+from jali.evidence.twins import Perturbation, Trajectory, trajectory
 
-__all__ = ["Evidence", "Loss", "SiteEvidence", "Use", "collect"]
+__all__ = [
+    "Evidence",
+    "Loss",
+    "Perturbation",
+    "SiteEvidence",
+    "SiteTrajectory",
+    "Trajectory",
+    "Use",
+    "collect",
+    "trajectory",
+]

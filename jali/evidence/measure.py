@@ -8,10 +8,13 @@ from typing import Any
 from torch import nn
 
 from jali.batches import batches
+from jali.errors import DataError
 from jali.evidence.gradients import Loss, loss_gradients
-from jali.evidence.results import Evidence, SiteEvidence
+from jali.evidence.results import Evidence, SiteEvidence, SiteTrajectory
 from jali.evidence.states import state_uses
+from jali.evidence.twins import Trajectory
 from jali.site import Site
+from jali.view import unpacked
 
 
 def collect(
@@ -20,16 +23,45 @@ def collect(
     sites: Sequence[Site],
     needs: Iterable[str],
     loss: Loss | None = None,
+    trajectory: Trajectory | None = None,
 ) -> Evidence:
     """Measure what ``needs`` names ("states", "gradients") at ``sites`` on calibration ``data``.
 
     ``loss(output, target)`` → scalar, for gradients; by default cross-entropy for integer targets and the mean squared
-    error for real ones. Raises :class:`DataError` if the data does not fit the model or lacks targets.
+    error for real ones. "trajectory" was measured in training and is handed over. Raises :class:`DataError` if the data
+    does not fit the model or lacks targets, and for a trajectory of another model.
     """
     wanted = set(needs)
     if not wanted:
         return Evidence()
-    items = batches(data)
+    trained = _trained(trajectory, sites) if "trajectory" in wanted else {}
+    items = batches(data) if wanted - {"trajectory"} else []
     uses = state_uses(model, items, sites) if "states" in wanted else {}
     gradients = loss_gradients(model, items, sites, loss) if "gradients" in wanted else {}
-    return Evidence({s.name: SiteEvidence(uses.get(s.name, ()), gradients.get(s.name, ())) for s in sites})
+    return Evidence(
+        {s.name: SiteEvidence(uses.get(s.name, ()), gradients.get(s.name, ()), trained.get(s.name)) for s in sites}
+    )
+
+
+def _trained(trajectory: Trajectory | None, sites: Sequence[Site]) -> dict[str, SiteTrajectory]:
+    if trajectory is None:
+        raise DataError("a trajectory is needed; record one with jali.trajectory(model, train, watch)")
+    if trajectory.performance.ndim != 1:
+        raise DataError(
+            f"the trajectory watched {trajectory.performance.shape[1:]} numbers per window; watch one, of one network"
+        )
+    out = {}
+    for site in sites:
+        prefix = f"{site.module}." if site.module else ""
+        names = set(site.parameter_names().values())
+        own = {name: values for name, values in trajectory.exponents.items() if name.startswith(prefix)}
+        exponents = unpacked(
+            site, {name.removeprefix(prefix): v for name, v in own.items() if name.removeprefix(prefix) in names}
+        )
+        if "w_in" not in exponents:
+            raise DataError(
+                f"the trajectory has no weights of site {site.name!r}; it has {', '.join(trajectory.exponents)}: record it "
+                "on this model"
+            )
+        out[site.name] = SiteTrajectory(exponents, trajectory.performance)
+    return out

@@ -31,11 +31,23 @@ class Use:
 
 
 @dataclass(frozen=True, eq=False)
+class SiteTrajectory:
+    """What a training did to the weights of one site, D windows long (:mod:`jali.evidence.twins`).
+
+    ``exponents``: view field → (D, *its shape); ``performance`` (D,): of the network at the end of each window.
+    """
+
+    exponents: Mapping[str, np.ndarray]
+    performance: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class SiteEvidence:
-    """What was measured at one site: who reads its units, and the loss gradient of its parameters per batch."""
+    """What was measured at one site: who reads its units, the loss gradient of its parameters per batch, its training."""
 
     uses: tuple[Use, ...] = ()
     gradients: tuple[View, ...] = ()
+    trajectory: SiteTrajectory | None = None
 
 
 @dataclass(frozen=True, eq=False)

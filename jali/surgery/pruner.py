@@ -11,7 +11,7 @@ from torch import nn
 
 from jali.criterion import get
 from jali.errors import BudgetError, PlanError, ScheduleError
-from jali.evidence import Loss
+from jali.evidence import Loss, Trajectory
 from jali.plain import an
 from jali.planning import Planner, nothing_goes
 from jali.plans import Budget, Granularity, Pattern, Plan, Weights, regrown_weights
@@ -66,11 +66,12 @@ class Pruner:
         sites: Sequence[str] | None = None,
         options: Mapping[str, Any] | None = None,
         loss: Loss | None = None,
+        trajectory: Trajectory | None = None,
         seed: int = 0,
     ) -> None:
         self._model = unwrapped(model)
         self._planner = Planner.of(
-            self._model, criterion, data, granularity, pattern, weights, sites, options, loss, seed
+            self._model, criterion, data, granularity, pattern, weights, sites, options, loss, seed, trajectory
         )
         self._budget = self._planner.budget(budget)
         self._is_default = budget is None and self._planner.pattern.sparsity is None

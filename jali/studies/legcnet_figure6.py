@@ -1,0 +1,118 @@
+"""Figure 6 of the LEGCNet paper: which features matter, dense and pruned, by exact Shapley values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from jali.maths.shapley import Floats, shapley
+from jali.report.tables import NONE, Cell
+from jali.studies.base import Figure, Record, Table, Task, mean_interval
+from jali.studies.legcnet_runs import PAPER, Runs, datasets
+from jali.studies.legcnet_tables import NAMES, LegcnetStudy, means, sets_of
+
+EXAMPLES, BACKGROUND = 40, 20
+VARIANTS = (
+    "dense", "FT", "random as FT", "magnitude as FT", "PT", "random as PT", "magnitude as PT", "random 40 %", "magnitude 25 %",
+)  # fmt: skip
+FEATURES = {
+    "cancer": ("clump", "size", "shape", "adhesion", "epithelial", "nuclei", "chromatin", "nucleoli", "mitoses"),
+    "banknote": ("variance", "skewness", "kurtosis", "entropy"),
+    "titanic": ("class", "sex", "age", "siblings", "parents", "fare"),
+}
+
+
+class LegcnetFigure6(LegcnetStudy):
+    name = "legcnet-figure6"
+    title = "Importance of the features, dense and pruned"
+    paper = f"{PAPER}, Figure 6"
+    data = tuple(FEATURES)
+    shows = VARIANTS
+
+    def more(self, made: Runs, task: Task) -> dict[str, Any]:
+        sets, found = datasets(task.config), []
+        for n, (what, seed) in enumerate(zip(made.what, made.seed, strict=True)):
+            if what in VARIANTS:
+                x = sets[seed].test.x.flatten(1).double().numpy()[:EXAMPLES]
+                base = sets[seed].train.x.flatten(1).double().numpy()[:BACKGROUND]
+                values = np.abs(shapley(_probability(made, n), x, base)).mean(axis=(0, 2))
+                found.append({"what": what, "seed": task.config["seeds"][seed], "importance": values.tolist()})
+        return {"importance": found}
+
+    def tables(self, records: Sequence[Record]) -> list[Table]:
+        return [_agreement(records)]
+
+    def figures(self, records: Sequence[Record]) -> list[Figure]:
+        return [_figure(records, data) for data in sets_of(records) if data in FEATURES]
+
+
+def _probability(made: Runs, n: int) -> Any:
+    bank = made.bank.pick([n])
+
+    @torch.no_grad()
+    def of(rows: Floats) -> Floats:
+        logits = bank(torch.from_numpy(rows).to(bank.weights[0].dtype)[None])[0]
+        found = torch.sigmoid(logits) if logits.shape[-1] == 1 else torch.softmax(logits, -1)
+        return found.double().numpy()
+
+    return of
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Spearman's; None where one of them says that all features matter the same."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(one, other).statistic)
+
+
+def agreement(records: Sequence[Record], data: str, what: str) -> dict[int, list[float | None]]:
+    """Seed → rank correlation with its dense network, of every network of that variant."""
+    found: dict[int, list[float | None]] = {}
+    for record in records:
+        if record.task["data"] == data:
+            dense = {e["seed"]: e["importance"] for e in record.data["importance"] if e["what"] == "dense"}
+            for each in record.data["importance"]:
+                if each["what"] == what:
+                    found.setdefault(each["seed"], []).append(rank_correlation(dense[each["seed"]], each["importance"]))
+    return found
+
+
+def _agreement(records: Sequence[Record]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for what in VARIANTS[1:]:
+        cells: list[Cell] = [what]
+        for data in sets_of(records):
+            found = agreement(records, data, what).values()
+            known = [[value for value in draws if value is not None] for draws in found]
+            text = mean_interval(sum(draws) / len(draws) for draws in known if draws).text(2) if any(known) else NONE
+            count, alive = sum(map(len, found)), sum(map(len, known))
+            cells.append(text if alive == count else f"{text} ({count - alive} of {count} dead)")
+        rows.append(tuple(cells))
+    names = tuple(NAMES[data] for data in sets_of(records))
+    caption = (
+        f"Spearman's correlation of the features' mean |Shapley value| with that of the dense network of the same seed; "
+        f"exact values on {EXAMPLES} test examples against {BACKGROUND} training ones. Dead: no feature matters. "
+        f"{means(records)}"
+    )
+    return Table("Figure 6: agreement with the dense network", ("network", *names), tuple(rows), caption)
+
+
+def _figure(records: Sequence[Record], data: str) -> Figure:
+    own = [each for record in records if record.task["data"] == data for each in record.data["importance"]]
+    series = []
+    for what in ("dense", "FT", "PT", "random as FT", "magnitude as FT"):
+        values = np.array([each["importance"] for each in own if each["what"] == what])
+        share = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-12)
+        if len(share):
+            series.append({"label": what, "x": list(range(1, share.shape[1] + 1)), "y": share.mean(axis=0).tolist()})
+    payload = {"x_label": "feature", "y_label": "share of the importance", "series": series}
+    names = ", ".join(f"{i} {name}" for i, name in enumerate(FEATURES[data], 1))
+    return Figure("lines", f"{NAMES[data]}: importance", payload, f"Means over the networks. Features: {names}.")
+
+
+STUDY = LegcnetFigure6()
