@@ -84,10 +84,15 @@ def random_plan(layer: nn.RNNBase, rng: np.random.Generator) -> Plan:
 
 def agreement(chosen: Sequence[Combination]) -> list[dict[str, Any]]:
     """Per precision: how many combinations, the largest difference, and where it was."""
-    logging.getLogger("jali").setLevel(logging.ERROR)  # a bare layer keeps its outer width, which is known here
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="LSTM with projections")
-        found = [(difference(each, seed), each) for seed, each in enumerate(chosen)]
+    logger = logging.getLogger("jali")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # a bare layer keeps its outer width, which is known here
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="LSTM with projections")
+            found = [(difference(each, seed), each) for seed, each in enumerate(chosen)]
+    finally:
+        logger.setLevel(level)
     results = []
     for dtype, limit in LIMITS.items():
         own = [(value, each) for value, each in found if each.dtype == dtype]

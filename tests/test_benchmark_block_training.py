@@ -12,7 +12,7 @@ from jali.report.tables import markdown
 
 @pytest.fixture
 def tiny(monkeypatch):
-    for name, value in {"HIDDEN": 8, "EPOCHS": 2, "TRAIN": 128}.items():
+    for name, value in {"HIDDEN": 8, "EPOCHS": 2, "TRAIN": 128, "BATCH": 8}.items():
         monkeypatch.setattr(block_training, name, value)
 
 
