@@ -31,6 +31,7 @@ from jali.studies.base import (
     Task,
     mean_interval,
     over_seeds,
+    tasks_on,
 )
 from jali.studies.iso_accuracy import train_masked
 from jali.studies.training import Recipe, SequenceClassifier, accuracy, dense_classifier
@@ -92,13 +93,10 @@ class ArgnnLstm(Study):
     default_seeds = 5
 
     def tasks(self, settings: Settings) -> list[Task]:
-        tasks = []
+        tasks: list[Task] = []
         for recipe in (QUICK,) if settings.quick else (DIGITS, MNIST):
             config = recipe.config(_loaded(recipe.data))
-            for seed in settings.seeds:
-                for key, title in _keys(recipe):
-                    whole = {**key, "data": recipe.data, "seed": seed}
-                    tasks.append(Task(whole, f"{recipe.data}, seed {seed}: {title}", seed, config))
+            tasks += tasks_on(recipe.data, config, settings.seeds, list(_keys(recipe)))
         return tasks
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:

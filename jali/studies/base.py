@@ -9,7 +9,7 @@ import difflib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -76,6 +76,17 @@ class Task:
     ) -> Record:
         """The record of this task: key, seed and config are the task's own, versions and time are filled in."""
         return Record(study, self.key, self.seed, self.config, metrics, timings or {}, data or {}, tuple(notes))
+
+
+def tasks_on(
+    data: str, config: dict[str, Any], seeds: Iterable[int], keys: Sequence[tuple[dict[str, Any], str]]
+) -> list[Task]:
+    """On one data set a task for every seed and every key, which its title follows."""
+    return [
+        Task({**key, "data": data, "seed": seed}, f"{data}, seed {seed}: {title}", seed, config)
+        for seed in seeds
+        for key, title in keys
+    ]
 
 
 class Study(ABC):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jali.maths.expanders import expander_ranking
+from jali.maths.rank_correlation import rank_correlation
 from jali.maths.spectral import cheeger, expansion
 from jali.report.tables import Cell, percent
 from jali.studies.base import (
@@ -146,7 +147,7 @@ def _correlations(records: Sequence[Record]) -> Table:
             cells: list[Cell] = [f"{percent(remaining)} of the edges", family or "all three"]
             for sigma in recipe.noise:
                 for measure in MEASURES:
-                    each = map(_spearman(measure, f"test σ={sigma:g}"), _seeds(records, _at(family, remaining)))
+                    each = map(_rank_correlation(measure, f"test σ={sigma:g}"), _seeds(records, _at(family, remaining)))
                     cells.append(mean_interval(r for r in each if r is not None).text(2))
             rows.append(tuple(cells))
     columns = ("density", "masks from", *(f"ρ({m}), σ = {sigma:g}" for sigma in recipe.noise for m in MEASURES))
@@ -163,14 +164,10 @@ def _seeds(records: Sequence[Record], chosen: Callable[[Record], bool]) -> list[
     return [[r for r in own if r.seed == seed] for seed in sorted({r.seed for r in own})]
 
 
-def _spearman(measure: str, accuracy: str) -> Callable[[list[Record]], float | None]:
-    from scipy.stats import spearmanr
-
+def _rank_correlation(measure: str, accuracy: str) -> Callable[[list[Record]], float | None]:
     def of(records: list[Record]) -> float | None:
         x, y = ([r.metrics[name].value for r in records] for name in (measure, accuracy))
-        if len(set(x)) < 2 or len(set(y)) < 2:
-            return None
-        return float(spearmanr(x, y).statistic)
+        return rank_correlation(x, y)
 
     return of
 

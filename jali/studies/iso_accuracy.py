@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import jali
 from jali.data import Dataset, load
 from jali.runs.record import canonical
-from jali.studies.base import Figure, Metric, Progress, Record, RecordStore, Settings, Study, Table, Task
+from jali.studies.base import Figure, Metric, Progress, Record, RecordStore, Settings, Study, Table, Task, tasks_on
 from jali.studies.iso_tables import accuracy_against_speed, chosen, engines, fastest, ladder, of, ratio, row_of, winners
 from jali.studies.peers import (
     DENSE,
@@ -90,13 +90,10 @@ class IsoAccuracy(Study):
 
     def tasks(self, settings: Settings) -> list[Task]:
         recipes = (QUICK,) if settings.quick else (MNIST, SPEECH)
-        tasks = []
+        tasks: list[Task] = []
         for recipe in recipes:
             config = settings_of(recipe, _loaded(recipe.data), "validation")
-            for seed in settings.seeds:
-                for key, title in _keys(recipe):
-                    whole = {**key, "data": recipe.data, "seed": seed}
-                    tasks.append(Task(whole, f"{recipe.data}, seed {seed}: {title}", seed, config))
+            tasks += tasks_on(recipe.data, config, settings.seeds, list(_keys(recipe)))
         return tasks
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from jali.maths.rank_correlation import rank_correlation
 from jali.maths.shapley import Floats, shapley
 from jali.report.tables import NONE, Cell
 from jali.studies.base import Figure, Record, Table, Task, mean_interval
@@ -59,15 +60,6 @@ def _probability(made: Runs, n: int) -> Any:
         return found.double().numpy()
 
     return of
-
-
-def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """Spearman's; None where one of them says that all features matter the same."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return None
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(one, other).statistic)
 
 
 def agreement(records: Sequence[Record], data: str, what: str) -> dict[int, list[float | None]]:
