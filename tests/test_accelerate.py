@@ -1,6 +1,7 @@
 """Accelerated models compute what PyTorch computes, however they are called, and say what runs them."""
 
 import copy
+import itertools
 import threading
 
 import numpy as np
@@ -328,6 +329,18 @@ def test_the_choice_is_the_fastest_measured_and_is_explained():
     text = str(jali.accelerate(layer, torch.randn(7, 2, 5), engine="kernels"))
     assert "bytes per step" in text
     assert "as asked for" in text
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_on_several_threads_a_lucky_call_does_not_count(threads, monkeypatch):
+    def seconds(candidate, x):
+        return 1.0 if type(candidate) is nn.LSTM else next(ours)
+
+    ours = itertools.chain([1.2, 1.2, 0.5], itertools.repeat(1.2))
+    monkeypatch.setattr("jali.inference.accelerate._seconds", seconds)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    choice = _measured(nn.LSTM(5, 9).eval(), 2, 7)
+    assert (choice.engine == "torch") is (threads == 2)
 
 
 def test_no_kernel_is_chosen_for_a_gain_that_may_be_noise():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,6 +27,7 @@ PATIENCE = (0.5, 2.0)  # seconds after which rounds are enough, or at most, once
 MARGIN = 0.95  # of PyTorch's time: a kernel that takes more is no clear gain, and noise may have made it the faster one
 DOUBT = 0.1  # relative distance from the margin up to which more rounds are made
 STEPS = 100  # of the sequences that are timed, at most
+SPIN = 0.02  # seconds; PyTorch's threads spin for 10 ms after their work, and whoever runs beside them is slowed down
 TOLERANCE = 1e-4  # relative; more than rounding can explain
 
 
@@ -125,25 +126,39 @@ def _size(layer: nn.RNNBase, call: tuple[Any, ...]) -> tuple[int, int]:
 
 
 def _measured(layer: nn.RNNBase, size: int, steps: int) -> Choice:
-    """Every engine on the same random sequences, in turn, each by its least time: other work on the machine only adds to it."""
+    """Every engine on the same random sequences, in turn.
+
+    On one thread each by its least time: other work on the machine only adds to it. On several by the median: how they meet
+    differs from call to call, and the call in which they met at once is not what a user sees.
+    """
     shape = (size, steps) if layer.batch_first else (steps, size)
     x = torch.randn(*shape, layer.input_size, generator=torch.Generator().manual_seed(0))
     candidates: dict[str, Callable[[Tensor], Any]] = {"torch": layer}
     for name in ENGINES[1:]:
         candidates[name] = FastLayers.of(layer, [Choice(size, name, {})])
-    names, seconds = list(candidates), dict.fromkeys(candidates, math.inf)
+    names, times = list(candidates), {name: list[float]() for name in candidates}
+    typical, seconds = (statistics.median if torch.get_num_threads() > 1 else min), dict[str, float]()
     with torch.no_grad():
         for candidate in candidates.values():
             candidate(x)  # packs, compiles, and warms the caches
         began, done = time.perf_counter(), 0
         while not _enough(done, time.perf_counter() - began, seconds):
-            for k in range(len(names)):  # PyTorch's threads spin a while after their work, beside whoever is next
+            for k in range(len(names)):
                 name = names[(done + k) % len(names)]
-                start = time.perf_counter()
-                candidates[name](x)
-                seconds[name] = min(seconds[name], time.perf_counter() - start)
+                times[name].append(_seconds(candidates[name], x))
+            seconds = {name: typical(times[name]) for name in names}
             done += 1
     return Choice(size, _best(seconds), seconds)
+
+
+def _seconds(candidate: Callable[[Tensor], Any], x: Tensor) -> float:
+    """The time of one call that nobody else's threads disturb."""
+    if torch.get_num_threads() > 1:
+        time.sleep(SPIN)
+        candidate(x)  # its own threads are awake again
+    start = time.perf_counter()
+    candidate(x)
+    return time.perf_counter() - start
 
 
 def _enough(rounds: int, passed: float, seconds: Mapping[str, float]) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jali.inference.accelerate import SPIN
 from jali.inference.onnx_export import export_onnx
 
 DENSE = ("torch", "onnxruntime", "openvino")
@@ -139,7 +140,8 @@ def interleaved(contestants: Sequence[Contestant], seconds: float, rounds: tuple
     """Seconds of every call of each contestant; they take turns, and each round begins with another one.
 
     ``rounds``: at least and at most so many; in between, until ``seconds`` have passed. All is done in PyTorch's inference
-    mode, which a server enters once and not for every call.
+    mode, which a server enters once and not for every call. On several threads each waits until those of the one before, which
+    spin a while after their work, have stopped.
     """
     times: dict[str, list[float]] = {each.name: [] for each in contestants}
     begin, done = time.perf_counter(), 0
@@ -150,6 +152,8 @@ def interleaved(contestants: Sequence[Contestant], seconds: float, rounds: tuple
             while done < rounds[0] or (done < rounds[1] and time.perf_counter() - begin < seconds):
                 for k in range(len(contestants)):
                     each = contestants[(k + done) % len(contestants)]
+                    if torch.get_num_threads() > 1:
+                        time.sleep(SPIN)
                     if not times[each.name] or times[each.name][-1] < LONG:
                         each.call()  # the ones before have filled the caches with their weights
                     start = time.perf_counter()
