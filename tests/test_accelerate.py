@@ -17,7 +17,8 @@ import jali
 from jali.batches import tensors_in
 from jali.errors import DataError, JaliError, ModelError
 from jali.inference.accelerate import _best, _enough, _measured
-from jali.inference.fast_layers import ENGINES, Choice, FastLayers, with_plain_layers
+from jali.inference.choice import ENGINES, Choice
+from jali.inference.fast_layers import FastLayers, with_plain_layers
 from jali.inference.fast_linear import FastLinear, quicken
 from jali.plans import Budget, Plan, SitePlan
 from jali.site import sites

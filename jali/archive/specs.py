@@ -13,7 +13,8 @@ from torch import nn
 
 from jali.block_layers import BlockLayer
 from jali.errors import FileError, ModelError
-from jali.inference.fast_layers import Choice, FastLayers
+from jali.inference.choice import Choice
+from jali.inference.fast_layers import FastLayers
 from jali.inference.fast_linear import FastLinear
 from jali.models import CohenGrossberg, TopDownRNN
 from jali.plain import an

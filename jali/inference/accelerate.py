@@ -15,7 +15,8 @@ from torch.nn.utils.rnn import PackedSequence
 from jali.batches import example, run, tensors_in
 from jali.capture import inputs_of
 from jali.errors import JaliError, ModelError
-from jali.inference.fast_layers import ENGINES, Choice, FastLayers, with_plain_layers
+from jali.inference.choice import ENGINES, Choice
+from jali.inference.fast_layers import FastLayers, with_plain_layers
 from jali.inference.fast_linear import quicken
 from jali.plain import an
 from jali.site import kind_of

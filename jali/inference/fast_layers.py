@@ -4,57 +4,24 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from jali.errors import DataError, ModelError
+from jali.inference.choice import Choice
 from jali.inference.fast_linear import slow_down
 from jali.inference.repeated import Call, repeated_call
-from jali.inference.rows import Rows
+from jali.inference.running import fresh_states, run, run_packed, through
 from jali.plain import an
 from jali.site import kind_of
 from jali.surgery.replace import replaced
 from jali.view import layer_views
 
-ENGINES = ("torch", "gemm", "kernels")
 _HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What runs a layer on about ``batch`` sequences, and why.
-
-    ``engine`` is "torch" (PyTorch's own), "gemm" (input products by PyTorch, the recurrence by the kernels) or "kernels"
-    (both by the kernels). ``seconds``: the least that was measured for each, empty if the engine was asked for.
-    ``reason``: why no other was tried, or empty.
-    """
-
-    batch: int
-    engine: str
-    seconds: Mapping[str, float]
-    reason: str = ""
-
-    def __post_init__(self) -> None:
-        whole = isinstance(self.batch, int) and not isinstance(self.batch, bool) and self.batch >= 1
-        times = isinstance(self.seconds, Mapping) and all(
-            name in ENGINES and isinstance(s, float) and 0 <= s < math.inf for name, s in self.seconds.items()
-        )
-        if not whole or self.engine not in ENGINES or not times or not isinstance(self.reason, str):
-            raise ModelError(
-                f"choice of {self.engine!r} for batch {self.batch!r} (seconds {self.seconds!r}) makes no sense; a batch is "
-                f"a whole number from 1, an engine one of {', '.join(ENGINES)}"
-            )
-
-    def __str__(self) -> str:
-        times = ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in sorted(self.seconds.items(), key=lambda p: p[1]))
-        why = self.reason or (f"measured: {times}" if times else "as asked for")
-        return f"batch {self.batch}: {self.engine} ({why})"
 
 
 class FastLayers:
@@ -140,10 +107,10 @@ class FastLayers:
                 return super().forward(input, hx)  # type: ignore[misc]
         rows = self.packed(choice.engine, choice.batch)
         if isinstance(input, PackedSequence):
-            return _run_packed(module, rows, input, hx)
+            return run_packed(module, rows, input, hx)
         if choice.engine == "kernels" and input.dim() == 3:
             self._know(choice, rows, input.shape)
-        return _run(module, rows, input, hx)
+        return run(module, rows, input, hx)
 
     def _know(self, choice: Choice, rows: list[list[Any]], shape: torch.Size) -> None:
         """Remembers how inputs of this shape are run from now on: by what, whether always on one thread, for which weights."""
@@ -195,8 +162,8 @@ class FastLayers:
         for given in (h, c):
             if given is not None and tuple(given.shape) != shape:
                 raise DataError(f"a state of shape {tuple(given.shape)}; it must be {shape}, as step() returned it")
-        h, c = _fresh(h, c, shape, lstm)
-        out = _through(module, self.packed("kernels", batch), x.reshape(1, batch, -1), 0, (h, c))
+        h, c = fresh_states(h, c, shape, lstm)
+        out = through(module, self.packed("kernels", batch), x.reshape(1, batch, -1), 0, (h, c))
         return (out[0] if x.dim() == 2 else out[0, 0]), (h if c is None else (h, c))
 
     def extra_repr(self) -> str:
@@ -262,88 +229,3 @@ def _batch_of(input: Any, batch_first: bool) -> int:
     if isinstance(input, PackedSequence):
         return int(input.batch_sizes[0])
     return 1 if input.dim() == 2 else int(input.shape[0 if batch_first else 1])
-
-
-def _run(module: nn.RNNBase, rows: list[list[Any]], x: Tensor, hx: Any) -> tuple[Any, Any]:
-    """The whole layer on packed weights; shapes as PyTorch takes and gives them."""
-    _check_input(module, x, (2, 3))
-    unbatched = x.dim() == 2
-    if unbatched:
-        x = x.unsqueeze(1)
-    time = 1 if module.batch_first and not unbatched else 0
-    h, c = _states(module, hx, x.shape[1 - time], unbatched, None)
-    out = _through(module, rows, x, time, (h, c))
-    if unbatched:
-        out, h, c = out.squeeze(1), h.squeeze(1), None if c is None else c.squeeze(1)
-    return out, h if c is None else (h, c)
-
-
-def _run_packed(module: nn.RNNBase, rows: list[list[Any]], packed: PackedSequence, hx: Any) -> tuple[Any, Any]:
-    """As :func:`_run`, on a packed sequence."""
-    _check_input(module, packed.data, (2,))
-    sizes = packed.batch_sizes.numpy()
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    h, c = _states(module, hx, int(sizes[0]), False, packed.sorted_indices)
-    out = _through(module, rows, packed.data, 0, (h, c), offsets)
-    if packed.unsorted_indices is not None:
-        h, c = (None if s is None else s.index_select(1, packed.unsorted_indices) for s in (h, c))  # type: ignore[assignment]
-    return packed._replace(data=out), h if c is None else (h, c)
-
-
-def _through(
-    module: nn.RNNBase, rows: list[list[Any]], x: Tensor, time: int, states: tuple[Tensor, Tensor | None], offsets: Any = None
-) -> Tensor:  # fmt: skip
-    """Outputs of all layers; ``states`` (slots, B, H) become the final ones. Works on addresses: a call costs little."""
-    h, c = states
-    batch, width = h.shape[1], module.hidden_size
-    steps = x.shape[time] if offsets is None else len(offsets) - 1
-    at_h, at_c, size = h.data_ptr(), 0 if c is None else c.data_ptr(), 4 * batch * width
-    if x.requires_grad:
-        x = x.detach()
-    if x.stride(-1) != 1:
-        x = x.contiguous()
-    for row in rows:
-        out = torch.empty(*x.shape[:-1], len(row) * width)
-        target = Rows.of(out, time)
-        for direction in row:
-            direction.run(x, time, target, at_h, at_c, steps, batch, offsets)
-            target = Rows(target.address + 4 * width, target.step, target.row)
-            at_h, at_c = at_h + size, at_c and at_c + size
-        x = out
-    return x
-
-
-def _check_input(module: nn.RNNBase, x: Tensor, axes: tuple[int, ...]) -> None:
-    if x.dim() not in axes:
-        raise DataError(f"the input has {x.dim()} axes; it must be (T, I), (T, B, I) or, with batch_first, (B, T, I)")
-    if x.shape[-1] != module.input_size:
-        raise DataError(f"the input has {x.shape[-1]} features, the layer reads {module.input_size}")
-
-
-def _states(
-    module: nn.RNNBase, hx: Any, batch: int, unbatched: bool, order: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Fresh initial states (slots, B, H), which the run turns into the final ones; c is None but for an LSTM."""
-    slots = module.num_layers * (2 if module.bidirectional else 1)
-    shape = (slots, batch, module.hidden_size)
-    lstm = isinstance(module, nn.LSTM)
-    if hx is None:
-        return _fresh(None, None, shape, lstm)
-    if lstm != isinstance(hx, tuple | list):
-        raise DataError(
-            f"an initial state of {an('LSTM' if lstm else type(module).__name__)} is {'a pair (h, c)' if lstm else 'a tensor'}"
-        )
-    states = [state.unsqueeze(1) if unbatched else state for state in (hx if lstm else (hx,))]
-    for state in states:
-        if tuple(state.shape) != shape or state.dtype != torch.float32:
-            raise DataError(f"an initial state is {state.dtype} {tuple(state.shape)}; it must be float32 {shape}")
-    if order is not None:
-        states = [state.index_select(1, order) for state in states]
-    return _fresh(states[0].contiguous(), states[1].contiguous() if lstm else None, shape, lstm)
-
-
-def _fresh(h: Tensor | None, c: Tensor | None, shape: tuple[int, ...], lstm: bool) -> tuple[Tensor, Tensor | None]:
-    """Copies of the states, zeros where there are none; c only for an LSTM."""
-    if h is None or (lstm and c is None):
-        return torch.zeros(shape), torch.zeros(shape) if lstm else None
-    return h.clone(), c.clone() if lstm and c is not None else None
