@@ -211,6 +211,35 @@ def test_an_empty_line_follows_each_table(toys: Path) -> None:
     assert "\n\nreport: " in out
 
 
+def test_studies_that_share_a_folder_share_its_page(toys: Path) -> None:
+    for name in ("another-toy", "broken-toy"):
+        (toys / f"{name.replace('-', '_')}.py").write_text(
+            TOY.replace("toy-study", name).replace("A toy", f"The {name}").replace("Toy table", f"Table of {name}")
+        )
+        invoke("study", name, "--out", "o")
+    records = Path("o/records.jsonl")
+    lines = [line.replace('"half"', '"halves"') if "broken-toy" in line else line for line in records.open()]
+    records.write_text("".join(lines))
+    status, out, _ = invoke("study", "toy-study", "--out", "o")
+    page = Path("o/report.html").read_text()
+    assert status == 0
+    assert "<title>A toy; The another-toy</title>" in page, "the study that ran comes first"
+    assert "Table of another-toy" in page
+    assert "Table of" not in out, "the terminal shows the study that ran"
+    assert "records that are not those of study 'broken-toy' (KeyError" in " ".join(out.split())
+
+
+def test_a_torn_line_is_told_in_the_terminal(toys: Path) -> None:
+    invoke("study", "toy-study", "--out", "o")
+    with Path("o/records.jsonl").open("a") as file:
+        file.write('{"schema": "jali')
+    _, out, _ = invoke("report", "o")
+    assert "note: " in out
+    assert "the last line is torn (16 bytes)" in " ".join(out.split())
+    _, out, _ = invoke("report", "o", "--markdown")
+    assert "torn" not in out, "tables for a page are nothing but tables"
+
+
 def test_a_file_instead_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "analysis.json").write_text("{}")
     status, _, err = invoke("report", str(tmp_path / "analysis.json"))

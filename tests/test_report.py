@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jali.errors import DataError, FileError
 from jali.report.html import write_report
-from jali.report.plots import KINDS, THEMES, draw
+from jali.report.plots import KINDS, THEMES, draw, with_shared_colours
 from jali.report.tables import (
     Comparison,
     Figure,
@@ -413,6 +413,30 @@ def test_the_page_says_what_it_was_given(tmp_path: Path) -> None:
     assert all(f"A {kind} ({kind})." in image["alt"] for kind, image in zip(KINDS, images, strict=True))
     assert "series: a, b" in images[list(KINDS).index("lines")]["alt"]
     assert "small: not measured" in images[list(KINDS).index("bars")]["alt"]
+
+
+def test_a_column_stands_to_the_right_if_all_of_it_are_numbers(tmp_path: Path) -> None:
+    rows = (("a", 1, "1.5 ± 0.2", "3→2, 4→3: 1", "yes"), ("b", 2, "–", "3→2: 1", "–"), ("c", 0.5, "−3e-05", "", "no"))
+    table = Table("T", ("what", "n", "mean", "most frequent", "more?"), rows)
+    page = Page(write_report([record()], tmp_path / "r.html", title="t", tables=[table]))
+    cells = [attributes.get("class", "") for tag, attributes in page.elements if tag == "td"]
+    assert cells[:12] == ["number", "number", "", ""] * 3
+
+
+def test_a_label_has_one_colour_on_a_page_as_long_as_there_are_colours() -> None:
+    def labelled(*labels: str) -> Figure:
+        return figure("lines", series=[{"label": label, "x": [0, 1], "y": [1, 2]} for label in labels])
+
+    def looks(figures: list[Figure]) -> list[list[object]]:
+        return [[each.get("colour") for each in one.payload["series"]] for one in figures]
+
+    assert looks(with_shared_colours([labelled("none", "D"), labelled("D", "W")])) == [[0, 1], [1, 2]]
+    assert looks(with_shared_colours([labelled(*"abcd"), labelled(*"efgh")])) == [[None] * 4, [None] * 4]
+    first, second = with_shared_colours([labelled("none", "D"), labelled("D")])
+    assert draw(second) != draw(labelled("D"))
+    assert draw(first) == draw(labelled("none", "D"))
+    with pytest.raises(FileError, match="does not fit kind 'lines'"):
+        draw(figure("lines", series=[{"label": "a", "x": [0], "y": [1], "colour": "red"}]))
 
 
 def test_a_torn_line_is_told_on_the_page(tmp_path: Path) -> None:

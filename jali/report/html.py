@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from jali.files import atomic_write
 from jali.report.networks import stepper
-from jali.report.plots import THEMES, draw
-from jali.report.tables import Figure, Table, show
+from jali.report.plots import THEMES, draw, with_shared_colours
+from jali.report.tables import NONE, Cell, Figure, Table, show
 from jali.runs.record import Record, canonical
 from jali.runs.store import RecordStore
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-_NUMERIC = re.compile(r"[+\-−]?\d|–$")
+_NUMERIC = re.compile(
+    r"[+\-−<]?\d[\d.,]*(e[+\-−]?\d+)?([\s–%×(/]|$)"
+)  # and what may follow: ± and more, a range, a unit
 
 
 def write_report(
@@ -54,7 +56,7 @@ def write_report(
         title=title,
         lead=lead,
         tables=tables,
-        figures=[_picture(figure) for figure in figures],
+        figures=[_picture(figure) for figure in _coloured(figures)],
         notes=[*problems, *notes, *_notes(records)],
         provenance=_provenance(records),
         records=records,
@@ -74,8 +76,25 @@ def _template() -> Template:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["show"] = show
-    environment.tests["numeric"] = lambda cell: not isinstance(cell, str) or bool(_NUMERIC.match(cell))
+    environment.filters["alignments"] = _alignments
     return environment.get_template("report.html.j2")
+
+
+def _alignments(table: Table) -> list[str]:
+    """The class of each column's cells: numbers stand to the right, where all of a column but its gaps begin as numbers do."""
+
+    def numeric(cells: Sequence[Cell]) -> bool:
+        return all(not isinstance(cell, str) or cell in ("", NONE) or _NUMERIC.match(cell) for cell in cells)
+
+    columns = zip(*table.rows, strict=True) if table.rows else [()] * len(table.columns)
+    return ["number" if k and numeric(cells) else "" for k, cells in enumerate(columns)]
+
+
+def _coloured(figures: Sequence[Figure]) -> list[Figure]:
+    try:
+        return with_shared_colours(figures)
+    except (KeyError, TypeError, AttributeError):
+        return list(figures)  # a payload that does not fit its kind: drawing it says which, and why
 
 
 def _picture(figure: Figure) -> dict[str, Any]:

@@ -6,9 +6,9 @@ kind           payload (``?`` = optional)
 hasse          nodes: [{x, y, label, highlight?}], edges: [[i, j]] (indices of nodes), key?: what highlight means
 persistence    density: [0..1], columns: [count], rows: [count], units: total, criterion, scores: [per unit],
                kept: [bool per unit], counted: {up_to: density, sides} or None: what made the scores
-scatter        x_label, y_label, series: [{label, x, y, error?}], log_x?, apart?: series of the same x stand side by
-               side, each with a line through its points
-lines          x_label, y_label, series: [{label, x, y, low?, high?}], log_x?, logit_x?
+scatter        x_label, y_label, series: [{label, x, y, error?, colour?}], log_x?, apart?: series of the same x stand side
+               by side, each with a line through its points
+lines          x_label, y_label, series: [{label, x, y, low?, high?, colour?}], log_x?, logit_x?
 bars           y_label, labels, values, errors?, baseline?, baseline_label?
 network        nodes: [{label, x, y}], edges: [[from, to]], frames: [{label, note, weights: [per edge, None where it is
                gone], values: [per node, 0..1], eigenvalues: [per node: [[real, imaginary]]]}]
@@ -22,8 +22,8 @@ differ by marker and line as well.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jali.errors import FileError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MARKERS = "osD^vPX"
 LONGEST = 60
-APART = 0.13  # inches between series drawn side by side
+APART, BESIDE = 0.13, 0.4  # inches between series drawn side by side, and between the first and the last at most
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -59,6 +59,22 @@ THEMES = {
                   ("#4FA8DE", "#E69F00", "#1FBF92", "#F0803C", "#E39CC6", "#A6DBF7", "#B5B5B5")),
 }  # fmt: skip
 Payload = dict[str, Any]
+
+
+def with_shared_colours(figures: Sequence[Figure]) -> list[Figure]:
+    """The figures of one page, with one colour and marker for a label in all of them, if there are enough for all labels."""
+    series = [each for figure in figures if figure.kind in ("scatter", "lines") for each in figure.payload["series"]]
+    labels = list(dict.fromkeys(str(each["label"]) for each in series))
+    if len(labels) > len(MARKERS):
+        return list(figures)
+
+    def coloured(figure: Figure) -> Figure:
+        if figure.kind not in ("scatter", "lines"):
+            return figure
+        own = [{"colour": labels.index(str(each["label"])), **each} for each in figure.payload["series"]]
+        return replace(figure, payload={**figure.payload, "series": own})
+
+    return [coloured(figure) for figure in figures]
 
 
 def draw(figure: Figure, theme: str = "light") -> bytes:
@@ -132,8 +148,10 @@ def _axis_labels(axes: Axes, payload: Payload) -> None:
     if payload.get("log_x"):
         axes.set_xscale("log")
         _plain_ticks(axes)
-    if payload.get("logit_x"):
+    elif payload.get("logit_x"):
         _logit(axes)
+    elif all(float(x).is_integer() for series in payload["series"] for x in series["x"]):
+        _whole_ticks(axes)
 
 
 def _plain_ticks(axes: Axes) -> None:
@@ -142,6 +160,12 @@ def _plain_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _whole_ticks(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _logit(axes: Axes) -> None:
@@ -239,9 +263,10 @@ def _scatter(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     for i, series in enumerate(payload["series"]):
         error = _gaps(series["error"]) if series.get("error") is not None else None
         before, there = places[:i].count(places[i]), places.count(places[i])
-        aside = (before - (there - 1) / 2) * APART if apart else 0.0
+        aside = (before - (there - 1) / 2) * min(APART, BESIDE / there) if apart else 0.0
+        look = int(series.get("colour", i)) % 7
         drawn = axes.errorbar(_gaps(series["x"]), _gaps(series["y"]), yerr=error, label=_text(series["label"]),
-                      color=colours.series[i % 7], marker=MARKERS[i % 7], ms=6.5, ls="-" if apart else "", lw=0.9,
+                      color=colours.series[look], marker=MARKERS[look], ms=6.5, ls="-" if apart else "", lw=0.9,
                       capsize=3, elinewidth=1.2, mec=colours.paper, mew=0.6)  # fmt: skip
         for artist in drawn.get_children():  # moved on paper only, so that the limits stay those of the data
             artist.set_transform(axes.transData + ScaledTranslation(aside, 0, canvas.dpi_scale_trans))
@@ -253,8 +278,9 @@ def _scatter(canvas: Canvas, payload: Payload, colours: Theme) -> None:
 def _lines(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     axes = canvas.subplots()
     for i, series in enumerate(payload["series"]):
-        x, y, colour = _gaps(series["x"]), _gaps(series["y"]), colours.series[i % 7]
-        axes.plot(x, y, label=_text(series["label"]), color=colour, marker=MARKERS[i % 7], ms=4.5, ls=STYLES[i % 4])
+        look = int(series.get("colour", i)) % 7
+        x, y, colour = _gaps(series["x"]), _gaps(series["y"]), colours.series[look]
+        axes.plot(x, y, label=_text(series["label"]), color=colour, marker=MARKERS[look], ms=4.5, ls=STYLES[look % 4])
         if series.get("low") is not None:
             axes.fill_between(x, _gaps(series["low"]), _gaps(series["high"]), color=colour, alpha=0.18, lw=0)
     _axis_labels(axes, payload)

@@ -198,13 +198,25 @@ def _report(
         missing = len(tasks) - (len(records) - other)
         notes += [f"{other} of the records come from other settings than the last command's"] if other else []
         notes += [f"unfinished: {missing} of {len(tasks)} tasks are not recorded yet"] if missing else []
-    tables, figures = study.summary(records), study.figures(records)
-    _print_tables(tables, console)
-    for note in notes:
-        console.print(f"note: {note}", markup=False, style="yellow")
+    parts = [_Part(study.title, study.paper, study.summary(records), study.figures(records))]
+    _print_tables(parts[0].tables, console)
+    for name, found in _by_study(store.records()):
+        try:
+            parts += [_part(name, found, store.path)] if name != study.name else []
+        except FileError as error:  # no reason to withhold what was just made
+            notes.append(str(error))
+    _print_notes(notes, console)
+    return _page(store, parts, console, notes)
+
+
+def _page(store: RecordStore, parts: Sequence[_Part], console: Console, notes: Sequence[str]) -> Path:
+    """Writes and names the page of a folder: all that its records and analyses show."""
+    titles, leads = dict.fromkeys(part.title for part in parts), dict.fromkeys(part.lead for part in parts)
     page = write_report(
-        records, store.folder / "report.html", title=study.title, lead=study.paper, tables=tables, figures=figures,
-        notes=notes,
+        store.records(), store.folder / "report.html", title="; ".join(filter(None, titles)),
+        lead=" ".join(filter(None, leads)),
+        tables=[table for part in parts for table in part.tables],
+        figures=[figure for part in parts for figure in part.figures], notes=notes,
     )  # fmt: skip
     console.print(f"report: {page}", markup=False, soft_wrap=True)
     return page
@@ -229,21 +241,17 @@ def regenerate_report(folder: str | Path, console: Console | None = None, as_mar
     analyses, problems = saved_analyses(store.folder)
     if not records and not analyses:
         raise DataError(_nothing_recorded(store))
-    by_study = {name: [r for r in records if r.study == name] for name in dict.fromkeys(r.study for r in records)}
-    parts = [_part(name, own, store.path) for name, own in by_study.items()]
+    parts = [_part(name, own, store.path) for name, own in _by_study(records)]
     sections = [analysis_section(found, name, named=len(analyses) > 1) for name, found in analyses]
-    tables = [t for part in parts for t in part.tables] + [t for section in sections for t in section.tables]
-    figures = [f for part in parts for f in part.figures] + [f for section in sections for f in section.figures]
-    _print_tables(tables, console, as_markdown)
-    titles = [part.title for part in parts] or [f"Analysis of {found.model}" for _, found in analyses]
-    page = write_report(
-        records, store.folder / "report.html", title="; ".join(dict.fromkeys(titles)),
-        lead=" ".join(part.lead for part in parts if part.lead), tables=tables,
-        figures=figures,
-        notes=[*store.problems, *problems, *(note for section in sections for note in section.notes)],
-    )  # fmt: skip
-    console.print(f"report: {page}", markup=False, soft_wrap=True)
-    return page
+    parts += [
+        _Part("" if records else f"Analysis of {found.model}", "", section.tables, section.figures)
+        for section, (_, found) in zip(sections, analyses, strict=True)
+    ]
+    _print_tables([table for part in parts for table in part.tables], console, as_markdown)
+    problems = [*store.problems, *problems]
+    if not as_markdown:
+        _print_notes(problems, console)
+    return _page(store, parts, console, [*problems, *(note for section in sections for note in section.notes)])
 
 
 @dataclass(frozen=True)
@@ -254,6 +262,11 @@ class _Part:
     lead: str
     tables: Sequence[Table]
     figures: Sequence[Figure]
+
+
+def _by_study(records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
+    """The records of each study, in the order of the studies' first ones."""
+    return [(name, [r for r in records if r.study == name]) for name in dict.fromkeys(r.study for r in records)]
 
 
 def _part(name: str, records: Sequence[Record], path: Path) -> _Part:
@@ -273,6 +286,11 @@ def _nothing_recorded(store: RecordStore) -> str:
     if store.problems:
         return f"{'; '.join(store.problems)}; no other record is there: run the command that wrote it again"
     return f"{store.path} holds no records; give the folder that a study, demo or analysis wrote to"
+
+
+def _print_notes(notes: Sequence[str], console: Console) -> None:
+    for note in notes:
+        console.print(f"note: {note}", markup=False, style="yellow")
 
 
 def _print_tables(tables: Sequence[Table], console: Console, as_markdown: bool = False) -> None:

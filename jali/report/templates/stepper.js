@@ -128,5 +128,5 @@ for (const box of document.querySelectorAll(".stepper")) {
     removal.disabled = next(k) === null;
   };
   box.hidden = false;
-  show(0);
+  show(next(0) ?? last);  // before the first update there is nothing to see
 }
