@@ -32,7 +32,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, threads: int | None = None)
             panel = panels[i][j]
             here = [row for row in rows if (row["batch"], row["hidden"]) == (batch, hidden)]
             _panel(panel, here)
-            panel.set_title(f"H = {hidden}, batch {batch}", fontsize=9)
+            panel.set_title(f"H = {hidden}, batch {batch}" + ("" if here else ": not measured"), fontsize=9)
             panel.set_yscale("log", base=2)
             panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
             panel.yaxis.set_minor_formatter(NullFormatter())
@@ -42,7 +42,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, threads: int | None = None)
     lines = {label: line for row in panels for panel in row for line, label in zip(*_legend(panel), strict=True)}
     figure.legend(lines.values(), lines.keys(), loc="outside right upper", fontsize=8, frameon=False)
     plural = "" if threads == 1 else "s"
-    figure.suptitle(f"One LSTM layer, 100 steps, {threads} thread{plural}", fontsize=10)
+    figure.suptitle(f"One LSTM layer of H units and as many inputs, 100 steps, {threads} thread{plural}", fontsize=10)
     figure.savefig(path, dpi=130)
 
 

@@ -156,8 +156,8 @@ def _refuse_not_finite(name: str, parameter: nn.Parameter) -> None:
     if not finite.all():
         count = finite.numel() - int(finite.sum())
         raise ModelError(
-            f"parameter {name!r} has {count} NaN or infinite values of {finite.numel()}; retrain, or restore a good "
-            "checkpoint, before pruning"
+            f"parameter {name!r} has {count} NaN or infinite values of {finite.numel()}; retrain or restore a good "
+            "checkpoint"
         )
 
 

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import jali
 from jali.archive import checksum, load_weights
 from jali.batches import tensors_in
-from jali.errors import FileError, ModelError
+from jali.errors import DataError, FileError, ModelError
 from jali.surgery.compact import operate
 from jali.widths import FullWidth
 
@@ -217,6 +217,15 @@ def test_what_a_graph_cannot_hold_needs_its_own_class(tmp_path):
         jali.load(tmp_path, build=lambda: nn.Linear(2, 2))
     loaded = jali.load(tmp_path, build=lambda: Custom(nn.LSTM(4, 6, batch_first=True), 6, "last"))
     assert torch.equal(loaded(x), small(x))
+
+
+def test_what_does_not_fit_is_told_by_save_and_not_by_load(tmp_path, caplog):
+    model = nn.Sequential(nn.Linear(3, 2)).eval()
+    with pytest.raises(DataError, match="cannot run on inputs"):
+        jali.save(model, tmp_path / "m.safetensors", example_inputs=torch.ones(2, 4))
+    assert not list(tmp_path.iterdir())
+    assert jali.save(model, tmp_path / "m.safetensors") is False
+    assert "m.safetensors can be loaded with build= only: no example inputs were given" in caplog.text
 
 
 def test_a_model_whose_class_does_more_than_its_modules_is_not_stored_as_a_graph(tmp_path):

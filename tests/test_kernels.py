@@ -19,7 +19,6 @@ from jali.inference.compiled import with_cache
 from jali.inference.fields import CELLS, LAYER_FIELDS
 from jali.inference.kernels import run
 from jali.inference.layer import Layer, build_layer
-from jali.inference.packing import pad_units
 from jali.inference.vector import WIDTHS, Width, default_width, width_type
 
 FORMS = ["tiles", "lanes", "aligned", "rows"]
@@ -118,22 +117,6 @@ def test_many_weights_are_read_to_and_fro(form: str, batch: int, monkeypatch: py
         outs.append(run(layer, x, np.zeros((batch, 70), np.float32)))
         check("gru", weights, layer, rng, batch, np.full(batch, 5), False)
     assert np.array_equal(*outs)
-
-
-@pytest.mark.parametrize("form", ["tiles", "rows"])
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_input_part_may_be_given(cell: str, form: str) -> None:
-    rng = np.random.default_rng(0)
-    weights = random_weights(rng, cell, 6, 21, 0.5)
-    whole = build_layer(cell, *weights, forms=("tiles", "tiles"))
-    part = build_layer(cell, None, *weights[1:], forms=(None, form))
-    x = rng.standard_normal((5, 3, 6)).astype(np.float32)
-    sums = x @ pad_units(weights[0], part.width).reshape(part.row, 6).T
-    outs = []
-    for layer, given_x in ((whole, x), (part, sums)):
-        h, c = np.zeros((2, 3, 21), np.float32)
-        outs.append(run(layer, given_x, h, c if cell == "lstm" else None))
-    assert np.abs(outs[0] - outs[1]).max() < TOLERANCE
 
 
 def test_rows_may_lie_apart() -> None:

@@ -285,7 +285,7 @@ def test_beside_an_lstm_they_stay_with_pytorch():
 
     torch.manual_seed(0)
     model, x = Both().eval(), torch.randn(2, 5, 2)
-    fast = jali.accelerate(model, x, engine="gemm")
+    fast = jali.accelerate(model, x, engine="kernels")
     assert isinstance(fast.second, TopDownRNN)
     with torch.no_grad():
         assert torch.allclose(fast(x), model(x), atol=1e-5)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import textwrap
 from collections.abc import Callable, Mapping
@@ -39,6 +40,7 @@ from jali.site import kind_of
 from jali.surgery.replace import OPAQUE
 
 SCHEMA, FILE, KEY = 1, "model.safetensors", "jali"
+_log = logging.getLogger("jali")
 LEAVES = (*OPAQUE, FastLayers, FastLinear)  # stored whole: tracing does not look into them
 
 
@@ -49,7 +51,8 @@ def save(
 
     Returns whether it can be rebuilt from what is written alone, which needs ``example_inputs`` and a forward pass that
     torch.fx can trace, that uses known operations only and that, rebuilt, gives the same outputs on ``example_inputs``;
-    otherwise ``load`` needs ``build``. Raises :class:`FileError` if the folder cannot be written, and :class:`ModelError`
+    otherwise ``load`` needs ``build``, and a warning says why. Raises :class:`DataError` for ``example_inputs`` that the model
+    cannot run on, :class:`FileError` if the folder cannot be written, and :class:`ModelError`
     for modules with forward hooks, which no file can hold (those of :func:`jali.mask` too: save the compacted model).
     """
     path = _file(folder)
@@ -65,6 +68,8 @@ def save(
     atomic_write(path, save_tensors(small, {KEY: text, checksum.KEY: checksum.checksum(text, small)}))
     if plan is not None:
         plan.save(path.with_name("plan.json"))
+    if body["kind"] == "modules":
+        _log.warning("%s can be loaded with build= only: %s", path, body["reason"])
     return body["kind"] != "modules"
 
 
@@ -145,6 +150,10 @@ def _body(model: nn.Module, tensors: Mapping[str, Tensor], example_inputs: Any) 
     reason = "no example inputs were given"
     if example_inputs is not None:
         batch = example(example_inputs)
+        with torch.no_grad():
+            run(
+                copy_of(model).eval(), batch
+            )  # what does not fit is the caller's to know now, and not that of who loads
         try:
             graph = symbolic_graph(copy_of(model), batch.args, dict(batch.kwargs), LEAVES)
             body = {"kind": "graph", "graph": to_data(model, graph)}

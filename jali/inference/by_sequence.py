@@ -80,7 +80,7 @@ def _input_columns(width: Any, layer: int, work: int, step: int) -> None:
     """Bias and input part of the gate sums (G · padded, W) of one step."""
     z = load_int(work + Z)
     if load_int(layer + INPUTS_BY_SEQUENCE) == 0:
-        input_sums(width, layer, work, load_int(work + SUMS), step, step + 1)
+        input_sums(layer, work, load_int(work + SUMS), step, step + 1)
         call_kernel(load_int(layer + TO_COLUMNS), load_int(work + SUMS), row_bytes(layer) // 4, z, 0, 0)
         return
     _start_columns(width, layer, load_int(layer + BIAS), z)

@@ -81,7 +81,7 @@ def _run_chunk(width: Any, layer: int, work: int) -> None:
     for begin in range(0, time, block):
         end = min(begin + block, time)
         z = load_int(work + Z)
-        input_sums(width, layer, work, z, begin, end)
+        input_sums(layer, work, z, begin, end)
         for step in range(begin, end):
             rows = active(work, step)
             _recurrence(layer, work, step, z, rows)

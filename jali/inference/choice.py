@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from jali.errors import ModelError
 
-ENGINES = ("torch", "gemm", "kernels")
+ENGINES = ("torch", "kernels")
 
 
 @dataclass(frozen=True)
 class Choice:
     """What runs a layer on about ``batch`` sequences, and why.
 
-    ``engine`` is "torch" (PyTorch's own), "gemm" (input products by PyTorch, the recurrence by the kernels) or "kernels"
-    (both by the kernels). ``seconds``: the least that was measured for each, empty if the engine was asked for.
+    ``engine`` is "torch" (PyTorch's own) or "kernels" (ours). ``seconds``: what was measured for each, empty if the engine
+    was asked for.
     ``reason``: why no other was tried, or empty.
     """
 

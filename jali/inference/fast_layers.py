@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.jit import is_tracing  # type: ignore[attr-defined]
 from torch.nn.utils.rnn import PackedSequence
 
 from jali.errors import DataError, ModelError
 from jali.inference.choice import Choice
 from jali.inference.fast_linear import slow_down
 from jali.inference.repeated import Call, repeated_call
-from jali.inference.running import fresh_states, run, run_packed, through
+from jali.inference.running import given_states, run, run_packed, through
 from jali.plain import an
 from jali.site import kind_of
 from jali.surgery.replace import replaced
@@ -27,7 +29,8 @@ _HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks", 
 class FastLayers:
     """What the fast layers share. Parameters and state_dict are those of the PyTorch layer; nothing is trained here.
 
-    The packed weights are made when they are first needed and again when a parameter has changed; copies share none.
+    The packed weights are made when they are first needed and again when a parameter has changed; copies share none. A change
+    through ``.data`` cannot be seen, as PyTorch does not count it: change weights under ``torch.no_grad()``.
     """
 
     choices: tuple[Choice, ...]
@@ -55,127 +58,164 @@ class FastLayers:
         """The choice whose batch size is nearest, by ratio."""
         return min(self.choices, key=lambda c: abs(math.log(c.batch / max(batch, 1))))
 
-    def packed(self, engine: str, batch: int) -> list[list[Any]]:
-        """``[layer][direction]``: the packed weights of an engine other than "torch", for about ``batch`` sequences."""
-        kept: dict[Any, Any] = self.__dict__.setdefault("_packed", {})
-        weights: list[Tensor] = self._flat_weights  # type: ignore[attr-defined]
-        state = [(w.data_ptr(), w._version) for w in weights]
-        rows: list[list[Any]] | None = kept.get((engine, batch)) if kept.get("state") == state else None
+    def packed(self, batch: int) -> list[list[Any]]:
+        """``[layer][direction]``: the weights packed for about ``batch`` sequences."""
+        weights = list(cast(nn.Module, self)._parameters.values())
+        marks = _marks(weights)
+        kept: _Packed | None = self.__dict__.get("_packed")
+        rows = kept.rows.get(batch) if kept is not None and kept.marks == marks else None
         if rows is not None:
             return rows
         with _LOCK:
-            if kept.get("state") != state:
-                kept.clear()
-                # The aliases keep the memory: no other weights can come to lie at the same address.
-                kept.update(state=state, aliases=[w.detach() for w in weights])
-            if (engine, batch) not in kept:
-                kept[engine, batch] = self._pack(engine, batch)
-            found: list[list[Any]] = kept[engine, batch]
-            return found
+            kept = self.__dict__.get("_packed")
+            if kept is None or kept.marks != marks:
+                self.__dict__["_packed"] = kept = _Packed(marks, [w.detach() for w in weights if w is not None])
+            if batch not in kept.rows:
+                kept.rows[batch] = self._pack(batch)
+            return kept.rows[batch]
 
-    def _pack(self, engine: str, batch: int) -> list[list[Any]]:
+    def _pack(self, batch: int) -> list[list[Any]]:
         from jali.inference.direction import Direction, cell_of  # numba is imported when the first layer is packed
 
         plain = self.plain()
         nonlinearity = getattr(plain, "nonlinearity", "tanh")
         return [
-            [Direction(view, cell_of(view, nonlinearity), dense=engine == "gemm", batch=batch) for view in row]
-            for row in layer_views(plain)
+            [Direction(view, cell_of(view, nonlinearity), batch=batch) for view in row] for row in layer_views(plain)
         ]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the packed weights, which hold addresses."""
-        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+        state: dict[str, Any] = cast(Any, super()).__getstate__()
+        return {name: value for name, value in state.items() if name != "_packed"}
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """As the PyTorch layer's, without gradients; :class:`ModelError` in training mode, :class:`DataError` for bad shapes."""
-        if hx is None and type(input) is Tensor:
-            known = self._known(input)
-            if known is not None:
-                return known(input)
         module = cast(nn.RNNBase, self)
         if module.training:
             raise ModelError(
                 "an accelerated layer cannot train; call model.eval(), or train the model it was made from"
             )
-        data = input.data if isinstance(input, PackedSequence) else input
-        choice = self.choice(_batch_of(input, module.batch_first)) if len(self.choices) > 1 else self.choices[0]
-        usual = data.dtype == torch.float32 and data.is_cpu and 0 not in data.shape
-        weights = cast(list[Tensor], module._flat_weights)  # a module's own parameters take longer to look up
-        if choice.engine == "torch" or not usual or not weights[0].is_cpu:
+        if torch.compiler.is_compiling() or is_tracing():  # what is traced has no addresses
             with torch.no_grad():
                 return super().forward(input, hx)  # type: ignore[misc]
-        rows = self.packed(choice.engine, choice.batch)
+        if hx is None and type(input) is Tensor:
+            known = self._known(input)
+            if known is not None:
+                return known(input)
+        data = input.data if isinstance(input, PackedSequence) else input
+        if not isinstance(data, Tensor):
+            raise DataError(f"the input is {an(type(data).__name__)}; give a tensor or a PackedSequence")
+        choice = self.choice(_batch_of(input, module.batch_first)) if len(self.choices) > 1 else self.choices[0]
+        if choice.engine == "torch" or not _readable(data) or 0 in data.shape or not self._fits():
+            with torch.no_grad():
+                return super().forward(input, hx)  # type: ignore[misc]
+        rows = self.packed(choice.batch)
         if isinstance(input, PackedSequence):
             return run_packed(module, rows, input, hx)
-        if choice.engine == "kernels" and input.dim() == 3:
-            self._know(choice, rows, input.shape)
+        if input.dim() == 3:
+            self._know(choice.batch, rows, input.shape)
         return run(module, rows, input, hx)
 
-    def _know(self, choice: Choice, rows: list[list[Any]], shape: torch.Size) -> None:
-        """Remembers how inputs of this shape are run from now on: by what, whether always on one thread, for which weights."""
-        kept, module = self.__dict__["_packed"], cast(nn.RNNBase, self)
+    def _fits(self) -> bool:
+        """Whether the weights are still what the kernels read; the module may have been moved or converted."""
+        weight = cast(nn.Module, self)._parameters["weight_ih_l0"]
+        return weight is not None and weight.dtype is torch.float32 and weight.is_cpu
+
+    def _know(self, batch: int, rows: list[list[Any]], shape: torch.Size) -> None:
+        """Remembers how inputs of this shape are run from now on: by what, and whether always on one thread."""
+        module = cast(nn.RNNBase, self)
         with _LOCK:
-            if kept.get((choice.engine, choice.batch)) is not rows:  # another thread has seen newer weights
+            kept: _Packed = self.__dict__["_packed"]
+            if kept.rows.get(batch) is not rows:  # another thread has seen newer weights
                 return
-            if len(kept) > SHAPES:
-                for old in [key for key in kept if isinstance(key, torch.Size)]:
-                    del kept[old]
-            alone = shape[0 if module.batch_first else 1] < MANY
-            kept[shape] = repeated_call(module, rows, shape), alone, kept["state"]
+            if len(kept.calls) >= SHAPES:
+                kept.calls.clear()
+            kept.calls[shape] = repeated_call(module, rows, shape), shape[0 if module.batch_first else 1] < MANY
 
     def _known(self, x: Tensor) -> Call | None:
         """What runs x, if all is as it was when its shape was first seen and one thread is enough; else None."""
-        known: tuple[Call, bool, list[Any]] | None = self.__dict__.get("_packed", _NOTHING).get(x.shape)
-        if known is None or self.training or x.dtype is not torch.float32 or not x.is_cpu or not x.is_contiguous():  # type: ignore[attr-defined]
+        kept: _Packed | None = self.__dict__.get("_packed")
+        known = None if kept is None else kept.calls.get(x.shape)
+        if kept is None or known is None or not _readable(x) or not x.is_contiguous():
             return None
-        call, alone, state = known
-        for weight, (address, version) in zip(self._flat_weights, state, strict=True):  # type: ignore[attr-defined]
-            if weight.data_ptr() != address or weight._version != version:
-                return None
+        if _marks(cast(nn.Module, self)._parameters.values()) != kept.marks:
+            return None
+        call, alone = known
         return call if alone or torch.get_num_threads() == 1 else None
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """One step of a stream: x (I,) or (B, I) → the last layer's output (H,) or (B, H), and the next state.
 
-        ``state`` is None or what the step before returned: h (layers, B, H), with an LSTM ``(h, c)``; it is not changed.
-        Always on the kernels, but for projections. :class:`ModelError` for a bidirectional layer or one in training mode.
+        ``state`` is None for zeros, or what the step before, or a call with a whole sequence, returned: h (layers, B, H),
+        for x (I,) without B, with an LSTM ``(h, c)``; it is not changed. Always on the kernels, unless the layer has hooks,
+        as one that is masked by units. :class:`ModelError` for a layer that is bidirectional, projected or in training
+        mode, :class:`DataError` for what does not fit.
         """
         module = cast(nn.RNNBase, self)
-        if module.training or module.bidirectional or module.proj_size:
-            why = (
-                "is in training mode"
-                if module.training
-                else "is bidirectional"
-                if module.bidirectional
-                else "is projected"
-            )
-            raise ModelError(f"a layer that {why} has no step(); call it with the whole sequence")
-        if x.shape[-1] != module.input_size or x.dtype != torch.float32 or x.dim() > 2 or not x.is_contiguous():
+        reasons = {
+            "in training mode": module.training,
+            "bidirectional": module.bidirectional,
+            "projected": module.proj_size,
+        }
+        for why, true in reasons.items():
+            if true:
+                raise ModelError(f"a layer that is {why} has no step(); call it with the whole sequence")
+        if (
+            not isinstance(x, Tensor)
+            or not _readable(x)
+            or x.dim() not in (1, 2)
+            or x.shape[-1] != module.input_size
+            or not x.numel()
+        ):
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else an(type(x).__name__)
             raise DataError(
-                f"a step of {x.dtype} {tuple(x.shape)}; give contiguous float32 of shape ({module.input_size},) or "
-                f"(B, {module.input_size})"
+                f"a step of {got}; give float32 of shape ({module.input_size},) or (B, {module.input_size}), B ≥ 1, on the CPU"
             )
-        batch, lstm = (len(x) if x.dim() == 2 else 1), isinstance(module, nn.LSTM)
-        shape = (module.num_layers, batch, module.hidden_size)
-        h, c = (state if lstm else (state, None)) if state is not None else (None, None)
-        for given in (h, c):
-            if given is not None and tuple(given.shape) != shape:
-                raise DataError(f"a state of shape {tuple(given.shape)}; it must be {shape}, as step() returned it")
-        h, c = fresh_states(h, c, shape, lstm)
-        out = through(module, self.packed("kernels", batch), x.reshape(1, batch, -1), 0, (h, c))
-        return (out[0] if x.dim() == 2 else out[0, 0]), (h if c is None else (h, c))
+        unbatched = x.dim() == 1
+        batch = 1 if unbatched else len(x)
+        if any(getattr(module, hooks) for hooks in _HOOKS):
+            out, new = module(x.unsqueeze(0 if unbatched or not module.batch_first else 1), state)
+            return out.reshape(*x.shape[:-1], -1), new
+        h, c = given_states(module, state, batch, unbatched, None)
+        out = through(module, self.packed(self.choice(batch).batch), x.reshape(1, batch, -1), 0, (h, c))[0]
+        if unbatched:
+            out, h, c = out[0], h.squeeze(1), None if c is None else c.squeeze(1)
+        return out, (h if c is None else (h, c))
 
     def extra_repr(self) -> str:
         lines = [super().extra_repr()]  # type: ignore[misc]
         for choice in self.choices:
             lines.append(str(choice))
-            if choice.engine != "torch":
-                for depth, row in enumerate(self.packed(choice.engine, choice.batch)):
+            if choice.engine != "torch" and self._fits():
+                for depth, row in enumerate(self.packed(choice.batch)):
                     for reverse, one in enumerate(row):
                         name = f"l{depth}" + (".reverse" if reverse else "")
                         lines.append(f"  {name}: {one}, reads {one.bytes:,} bytes per step")
         return "\n".join(lines)
+
+
+@dataclass
+class _Packed:
+    """What is kept of a layer's weights as long as they are as ``marks`` says.
+
+    ``aliases`` keep the memory: no other weights can come to lie at the same address. ``rows``: by number of sequences.
+    ``calls``: by shape of the input what runs it, and whether that is always on one thread.
+    """
+
+    marks: list[tuple[int, int]]
+    aliases: list[Tensor]
+    rows: dict[int, list[list[Any]]] = field(default_factory=dict)
+    calls: dict[torch.Size, tuple[Call, bool]] = field(default_factory=dict)
+
+
+def _marks(weights: Iterable[Tensor | None]) -> list[tuple[int, int]]:
+    """Address and version of each weight: what tells new weights from old ones. Inference tensors have no version."""
+    return [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights if w is not None]
+
+
+def _readable(x: Tensor) -> bool:
+    """Whether the kernels may read x at its address: a float32 tensor of the CPU, of no class that may have none."""
+    return (type(x) is Tensor or type(x) is nn.Parameter) and x.dtype is torch.float32 and x.is_cpu
 
 
 class FastRNN(FastLayers, nn.RNN):
@@ -193,7 +233,6 @@ class FastLSTM(FastLayers, nn.LSTM):
 FAST: dict[str | None, type[nn.RNNBase]] = {"RNN": FastRNN, "GRU": FastGRU, "LSTM": FastLSTM}
 PLAIN: dict[type, type[nn.RNNBase]] = {FastRNN: nn.RNN, FastGRU: nn.GRU, FastLSTM: nn.LSTM}
 SHAPES, MANY = 64, 8  # shapes of inputs that are remembered; sequences from which on threads share them
-_NOTHING: dict[Any, Any] = {}
 _LOCK = threading.Lock()  # packing and the first compilation are done once
 
 

@@ -57,9 +57,9 @@ def run(
     """Runs a layer; returns the outputs and updates the states ``h``, ``c`` (batch, H) in place.
 
     ``x`` is (T, batch, I), or (rows, I) with ``sizes`` (T,), the number of sequences at each step, not increasing, as in a
-    ``PackedSequence``; (T, batch, G · padded) or (rows, G · padded) for a layer without input weights. ``reverse`` runs each
-    sequence from its own end. ``out`` has x's shape but for H floats in the last place; rows may lie apart (a part of a wider
-    array). All arrays are float32. :class:`DataError` for shapes, types or layouts that do not fit.
+    ``PackedSequence``. ``reverse`` runs each sequence from its own end. ``out`` has x's shape but for H floats in the last
+    place; rows may lie apart (a part of a wider array). All arrays are float32. :class:`DataError` for shapes, types or
+    layouts that do not fit.
     """
     batch = h.shape[0] if h.ndim == 2 else -1
     _check_rows("h", h, (batch, layer.hidden), contiguous=True)

@@ -22,13 +22,13 @@ CACHE = 2**20  # bytes of weights from which on they are read to and fro: less s
 class Layer:
     """Packed weights of one layer and direction; immutable, shared by threads.
 
-    ``inputs`` is None where the caller gives ``w_in x`` itself. ``bias`` (G · padded) starts the gate sums: both biases, for a
-    GRU only the inputs'. ``recurrent_bias`` (G · padded) is the GRU's recurrent one, empty otherwise. ``table`` holds their
-    addresses (:data:`jali.inference.fields.LAYER_FIELDS`), ``address`` is its own.
+    ``bias`` (G · padded) starts the gate sums: both biases, for a GRU only the inputs'. ``recurrent_bias`` (G · padded) is the
+    GRU's recurrent one, empty otherwise. ``table`` holds their addresses (:data:`jali.inference.fields.LAYER_FIELDS`),
+    ``address`` is its own.
     """
 
     cell: str
-    inputs: Packed | None
+    inputs: Packed
     recurrent: Packed
     bias: Floats
     recurrent_bias: Floats
@@ -61,18 +61,18 @@ class Layer:
 
     @property
     def features(self) -> int:
-        """Floats in one row of x: I, or the row of gate sums where the caller gives these."""
-        return self.row if self.inputs is None else self.inputs.shape[2]
+        """Floats in one row of x: I."""
+        return self.inputs.shape[2]
 
     @property
     def bytes(self) -> int:
         """Bytes of weights and indices that one time step reads."""
-        return self.recurrent.bytes + (0 if self.inputs is None else self.inputs.bytes)
+        return self.recurrent.bytes + self.inputs.bytes
 
 
 def build_layer(
     cell: str,
-    w_in: NDArray[Any] | None,
+    w_in: NDArray[Any],
     w_rec: NDArray[Any],
     b_in: NDArray[Any] | None = None,
     b_rec: NDArray[Any] | None = None,
@@ -81,11 +81,10 @@ def build_layer(
     forms: tuple[str | None, str | None] = (None, None),
     batch: int = 1,
 ) -> Layer:
-    """Packs a layer: ``w_in`` (G, H, I) or None, ``w_rec`` (G, H, H), biases (G, H) or None for zeros, gates in PyTorch's order.
+    """Packs a layer: ``w_in`` (G, H, I), ``w_rec`` (G, H, H), biases (G, H) or None for zeros, gates in PyTorch's order.
 
     ``cell`` is one of :data:`CELLS`; ``width`` 4, 8 or 16 (default: the processor's); ``forms`` overrides the formats of
-    (w_in, w_rec); ``batch`` is the usual number of sequences, for the choice of formats. With ``w_in=None`` the kernels take
-    ``w_in x`` instead of x, as rows of G · padded floats (:func:`jali.inference.packing.pad_units`).
+    (w_in, w_rec); ``batch`` is the usual number of sequences, for the choice of formats.
 
     :class:`ModelError` for an unknown cell, shapes that do not fit, or weights that are not finite.
     """
@@ -96,10 +95,8 @@ def build_layer(
     _check("w_rec", w_rec, (gates, hidden, hidden))
     recurrent = pack(w_rec, lanes, forms[1], batch)
     by_unit = recurrent.format != "rows"
-    inputs = None
-    if w_in is not None:
-        _check("w_in", w_in, (gates, hidden, w_in.shape[-1]))
-        inputs = pack(w_in, lanes, forms[0], max(batch, 8), by_unit=by_unit)
+    _check("w_in", w_in, (gates, hidden, w_in.shape[-1]))
+    inputs = pack(w_in, lanes, forms[0], max(batch, 8), by_unit=by_unit)
     biases = [np.zeros((gates, hidden), np.float32) if b is None else np.asarray(b, np.float32) for b in (b_in, b_rec)]
     for name, bias in zip(("b_in", "b_rec"), biases, strict=True):
         _check(name, bias, (gates, hidden))
@@ -123,22 +120,21 @@ def _padded_bias(bias: Floats, like: Packed) -> Floats:
     return out.reshape(-1)
 
 
-def _scattered(inputs: Packed | None, recurrent: Packed) -> bool:
-    return recurrent.scattered or (inputs is not None and inputs.scattered)
+def _scattered(inputs: Packed, recurrent: Packed) -> bool:
+    return recurrent.scattered or inputs.scattered
 
 
-def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats, recurrent_bias: Floats) -> Layer:
+def _assemble(cell: str, inputs: Packed, recurrent: Packed, bias: Floats, recurrent_bias: Floats) -> Layer:
     by_sequence = recurrent.format == "rows"
-    if inputs is not None and inputs.format == "rows" and not by_sequence:
+    if inputs.format == "rows" and not by_sequence:
         raise PlanError(
             f"input weights packed as 'rows' need recurrent weights packed so too, and not as {recurrent.format!r}"
         )
     lanes = recurrent.width
-    first = () if inputs is None else matrix_tables(inputs)
-    second = matrix_tables(recurrent)
-    columns = 0 if inputs is None else inputs.shape[2]
+    first, second = matrix_tables(inputs), matrix_tables(recurrent)
+    columns = inputs.shape[2]
     # All formats but tiles load whole vectors of inputs: rows must be padded, and they are faster when aligned.
-    copied = inputs is not None and inputs.format != "tiles"
+    copied = inputs.format != "tiles"
     fields = {
         "hidden": recurrent.shape[1],
         "padded": recurrent.padded,
@@ -146,15 +142,15 @@ def _assemble(cell: str, inputs: Packed | None, recurrent: Packed, bias: Floats,
         "inputs": columns,
         "padded_inputs": -(-columns // lanes) * lanes if copied else 0,
         "copied": copied,
-        "inputs_by_sequence": inputs is not None and inputs.format == "rows",
+        "inputs_by_sequence": inputs.format == "rows",
         "recurrence_apart": cell == "gru",
-        "input_product": 0 if inputs is None else product_address(inputs),
+        "input_product": product_address(inputs),
         "recurrent_product": product_address(recurrent),
         "in_order": kernel_address("in_order", lanes) if _scattered(inputs, recurrent) else 0,
         "cell": kernel_address(cell, lanes),
         "to_columns": kernel_address("to_columns", lanes) if by_sequence else 0,
         "to_rows": kernel_address("to_rows", lanes) if by_sequence else 0,
-        "matrix": first[0].ctypes.data if first else 0,
+        "matrix": first[0].ctypes.data,
         "recurrent": second[0].ctypes.data,
         "recurrent_back": second[recurrent.bytes > CACHE].ctypes.data,
         "bias": bias.ctypes.data,

@@ -18,7 +18,8 @@ def repeated_call(module: nn.RNNBase, rows: Sequence[Sequence[Any]], shape: Sequ
     """
     time = 1 if module.batch_first else 0
     steps, batch, width = shape[time], shape[1 - time], module.hidden_size
-    nothing, size = torch.empty(sum(map(len, rows)), batch, width), 4 * batch * width
+    nothing = torch.empty(sum(map(len, rows)), batch, width, dtype=torch.float32, device="cpu")
+    size = 4 * batch * width
     lstm = isinstance(module, nn.LSTM)
     layers = []
     for row, features in zip(rows, [module.input_size, *(len(row) * width for row in rows)], strict=False):
@@ -30,7 +31,7 @@ def repeated_call(module: nn.RNNBase, rows: Sequence[Sequence[Any]], shape: Sequ
         c = torch.empty_like(nothing) if lstm else None
         at_h, at_c, source = h.data_ptr(), 0 if c is None else c.data_ptr(), x.data_ptr()
         for out_shape, read, written, row in layers:
-            out = torch.empty(out_shape)
+            out = torch.empty(out_shape, dtype=torch.float32, device="cpu")  # whatever the defaults are
             target = first = out.data_ptr()
             for direction in row:
                 direction.call((source, *read), (target, *written), at_h, at_c, steps, batch, 0, True)

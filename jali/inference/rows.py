@@ -21,6 +21,6 @@ class Rows(NamedTuple):
             return Rows(x.data_ptr(), 4 * x.stride(0), 4 * x.stride(0))
         return Rows(x.data_ptr(), 4 * x.stride(time), 4 * x.stride(1 - time))
 
-    def at(self, step: int = 0, row: int = 0) -> Rows:
-        """The rows from this step and sequence on."""
-        return Rows(self.address + step * self.step + row * self.row, self.step, self.row)
+    def at(self, row: int) -> Rows:
+        """The rows from this sequence on."""
+        return Rows(self.address + row * self.row, self.step, self.row)

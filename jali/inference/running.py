@@ -21,7 +21,7 @@ def run(module: nn.RNNBase, rows: list[list[Any]], x: Tensor, hx: Any) -> tuple[
     if unbatched:
         x = x.unsqueeze(1)
     time = 1 if module.batch_first and not unbatched else 0
-    h, c = _states(module, hx, x.shape[1 - time], unbatched, None)
+    h, c = given_states(module, hx, x.shape[1 - time], unbatched, None)
     out = through(module, rows, x, time, (h, c))
     if unbatched:
         out, h, c = out.squeeze(1), h.squeeze(1), None if c is None else c.squeeze(1)
@@ -33,7 +33,7 @@ def run_packed(module: nn.RNNBase, rows: list[list[Any]], packed: PackedSequence
     _check_input(module, packed.data, (2,))
     sizes = packed.batch_sizes.numpy()
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    h, c = _states(module, hx, int(sizes[0]), False, packed.sorted_indices)
+    h, c = given_states(module, hx, int(sizes[0]), False, packed.sorted_indices)
     out = through(module, rows, packed.data, 0, (h, c), offsets)
     if packed.unsorted_indices is not None:
         h, c = (None if s is None else s.index_select(1, packed.unsorted_indices) for s in (h, c))  # type: ignore[assignment]
@@ -53,7 +53,7 @@ def through(
     if x.stride(-1) != 1:
         x = x.contiguous()
     for row in rows:
-        out = torch.empty(*x.shape[:-1], len(row) * width)
+        out = torch.empty(*x.shape[:-1], len(row) * width, dtype=torch.float32, device="cpu")
         target = Rows.of(out, time)
         for direction in row:
             direction.run(x, time, target, at_h, at_c, steps, batch, offsets)
@@ -70,32 +70,35 @@ def _check_input(module: nn.RNNBase, x: Tensor, axes: tuple[int, ...]) -> None:
         raise DataError(f"the input has {x.shape[-1]} features, the layer reads {module.input_size}")
 
 
-def _states(
+def given_states(
     module: nn.RNNBase, hx: Any, batch: int, unbatched: bool, order: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Fresh initial states (slots, B, H), which the run turns into the final ones; c is None but for an LSTM."""
+    """Fresh initial states (slots, B, H), which the run turns into the final ones; c is None but for an LSTM.
+
+    ``hx``: the caller's, without B if ``unbatched``, or None for zeros; ``order`` of its sequences, or None.
+    """
     slots = module.num_layers * (2 if module.bidirectional else 1)
-    shape = (slots, batch, module.hidden_size)
-    lstm = isinstance(module, nn.LSTM)
+    count, lstm = 2 if isinstance(module, nn.LSTM) else 1, isinstance(module, nn.LSTM)
     if hx is None:
-        return fresh_states(None, None, shape, lstm)
-    if lstm != isinstance(hx, tuple | list):
+        zeros = [torch.zeros(slots, batch, module.hidden_size, dtype=torch.float32, device="cpu") for _ in range(count)]
+        return zeros[0], zeros[1] if lstm else None
+    if lstm != isinstance(hx, tuple | list) or (lstm and len(hx) != count):
         raise DataError(
             f"an initial state of {an('LSTM' if lstm else type(module).__name__)} is {'a pair (h, c)' if lstm else 'a tensor'}"
         )
-    states = [state.unsqueeze(1) if unbatched else state for state in (hx if lstm else (hx,))]
-    for state in states:
-        if tuple(state.shape) != shape or state.dtype != torch.float32:
-            raise DataError(f"an initial state is {state.dtype} {tuple(state.shape)}; it must be float32 {shape}")
-    if order is not None:
-        states = [state.index_select(1, order) for state in states]
-    return fresh_states(states[0].contiguous(), states[1].contiguous() if lstm else None, shape, lstm)
-
-
-def fresh_states(
-    h: Tensor | None, c: Tensor | None, shape: tuple[int, ...], lstm: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Copies of the states, zeros where there are none; c only for an LSTM."""
-    if h is None or (lstm and c is None):
-        return torch.zeros(shape), torch.zeros(shape) if lstm else None
-    return h.clone(), c.clone() if lstm and c is not None else None
+    shape = (slots, module.hidden_size) if unbatched else (slots, batch, module.hidden_size)
+    states = []
+    for state in hx if lstm else (hx,):
+        if (
+            not isinstance(state, Tensor)
+            or tuple(state.shape) != shape
+            or state.dtype != torch.float32
+            or not state.is_cpu
+        ):
+            got = f"{state.dtype} {tuple(state.shape)}" if isinstance(state, Tensor) else an(type(state).__name__)
+            raise DataError(f"an initial state is {got}; it must be float32 {shape}, on the CPU")
+        own = state.detach().unsqueeze(1) if unbatched else state.detach()
+        states.append(
+            (own if order is None else own.index_select(1, order)).clone(memory_format=torch.contiguous_format)
+        )
+    return states[0], states[1] if lstm else None

@@ -41,7 +41,7 @@ from jali.inference.fields import (
     X_TIME,
     X,
 )
-from jali.inference.vector import add, call_kernel, copy_bytes, load, load_int, splat, store, store_int, width_of
+from jali.inference.vector import call_kernel, copy_bytes, load_int, splat, store, store_int, width_of
 
 
 @njit(nogil=True)
@@ -121,17 +121,6 @@ def row_bytes(layer: int) -> int:
 
 
 @njit(nogil=True)
-def _start_row(width: Any, layer: int, z: int, x: int) -> None:
-    """Gate sums of one row: the bias, plus x itself where the caller gives the inputs' part."""
-    size, bias = row_bytes(layer), load_int(layer + BIAS)
-    if load_int(layer + INPUT_PRODUCT) != 0:
-        copy_bytes(z, bias, size)
-        return
-    for k in range(0, size, 4 * width_of(width)):
-        store(z + k, add(load(width, bias + k), load(width, x + k)))
-
-
-@njit(nogil=True)
 def copy_input(layer: int, work: int, row: int, source: int) -> int:
     """Copies one input to a row of the workspace, which is aligned and padded to whole vectors; returns its address."""
     target = load_int(work + COPIES) + 4 * row * load_int(layer + PADDED_INPUTS)
@@ -161,17 +150,16 @@ def add_product(layer: int, work: int, kernel: int, matrix: int, rows: int, sour
 
 
 @njit(nogil=True)
-def input_sums(width: Any, layer: int, work: int, z: int, begin: int, end: int) -> None:
+def input_sums(layer: int, work: int, z: int, begin: int, end: int) -> None:
     """Bias and input part of the gate sums of steps begin … end - 1: rows of active sequences, step after step, at z."""
     sources, size, kernel = load_int(work + SOURCES), row_bytes(layer), load_int(layer + INPUT_PRODUCT)
     rows = 0
     for step in range(begin, end):
         for b in range(active(work, step)):
             source = input_row(work, step, b)
-            _start_row(width, layer, z + rows * size, source)
+            copy_bytes(z + rows * size, load_int(layer + BIAS), size)
             if load_int(layer + COPIED) != 0:
                 source = copy_input(layer, work, rows, source)
             store_int(sources + 8 * rows, source)
             rows += 1
-    if kernel != 0:
-        add_product(layer, work, kernel, load_int(layer + MATRIX), rows, sources, z)
+    add_product(layer, work, kernel, load_int(layer + MATRIX), rows, sources, z)
