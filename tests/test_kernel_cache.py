@@ -108,3 +108,30 @@ def test_kernels_of_other_sources_are_other_kernels(tmp_path, monkeypatch):
             imports = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
             waiting += [name.rpartition(".")[2] for name in imports if name.startswith("jali.inference.")]
     assert {f"{module}.py" for module in needed} <= {*vector._SOURCES, "schedule.py"}, "schedule makes tables, not code"
+
+
+NOWHERE = """
+import logging
+from numba.core import caching
+
+caching.CacheImpl._locator_classes = []  # as where neither the package nor the home can be written
+logging.basicConfig(format="%(message)s")
+import torch
+import jali
+
+torch.manual_seed(0)
+layer = torch.nn.GRU(3, 8).eval()
+print(len(jali.criteria()), jali.plan(layer, "lattice", 0.5).sites[0].removed)
+"""
+
+
+def test_without_a_folder_for_the_cache_functions_are_compiled_anew_and_it_says_so():
+    done = subprocess.run([sys.executable, "-c", NOWHERE], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("compiled anew in every process") == 1
+    assert "set NUMBA_CACHE_DIR to a new folder" in done.stderr
+    normal = subprocess.run(
+        [sys.executable, "-c", NOWHERE.replace("caching.CacheImpl", "#")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == normal.stdout
+    assert not normal.stderr

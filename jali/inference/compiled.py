@@ -8,8 +8,6 @@ it a matter of the first run; where the cache cannot be written, every process c
 from __future__ import annotations
 
 import functools
-import logging
-from collections.abc import Callable
 from typing import Any
 
 from numba import cfunc, types
@@ -17,8 +15,8 @@ from numba import cfunc, types
 from jali.inference import cells, products, transposition
 from jali.inference.packing import Packed
 from jali.inference.vector import width_type
+from jali.jit import with_cache
 
-_log = logging.getLogger("jali")
 _FUNCTIONS: dict[str, Any] = {
     "tiles": products.tiles,
     "lanes": products.lanes,
@@ -32,25 +30,6 @@ _FUNCTIONS: dict[str, Any] = {
     "to_columns": transposition.to_columns,
     "to_rows": transposition.to_rows,
 }
-
-
-def with_cache(compiled: Callable[[bool], Any]) -> Any:
-    """``compiled(True)``, with numba's cache on disk; without it where that cannot be written or read."""
-    try:
-        return compiled(True)
-    except Exception as error:  # what is not the cache's fault comes again without it
-        made = compiled(False)
-        _warn(f"{type(error).__name__}: {error}".splitlines()[0])
-        return made
-
-
-@functools.cache
-def _warn(reason: str) -> None:
-    _log.warning(
-        "kernels are compiled anew in every process, since numba's cache on disk cannot be used (%s); set NUMBA_CACHE_DIR to a "
-        "new folder that can be written",
-        reason,
-    )
 
 
 @functools.cache

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from jali.errors import DataError
 from jali.inference.by_sequence import run_by_sequence
 from jali.inference.by_unit import run_by_unit
-from jali.inference.compiled import with_cache
 from jali.inference.layer import Layer, Workspace
 from jali.inference.packing import Floats
 from jali.inference.vector import Width, width_type
+from jali.jit import with_cache
 from jali.plain import an
 
 

@@ -15,10 +15,10 @@ Sources: G. H. Golub, "Some modified matrix eigenvalue problems", SIAM Review 15
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import DynamicsError
+from jali.jit import njit
 
 Floats = NDArray[np.float64]
 Complexes = NDArray[np.complex128]

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import ContextError, LimitError
+from jali.jit import njit
 from jali.maths.bitset import cardinalities, full_set, lowest_bit, subset_matrix, transpose
 from jali.maths.context import as_incidence
 from jali.maths.words import Bools, Words, pack, unpack

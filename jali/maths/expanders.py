@@ -10,10 +10,10 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from jali.errors import ContextError, LimitError
+from jali.jit import njit
 from jali.maths.spectral import biadjacency, singular_values
 from jali.plain import seed_of
 

@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import ContextError
+from jali.jit import njit
 
 Floats = NDArray[np.float64]
 Algebra = Literal["godel", "lukasiewicz", "goguen", "min-plus"]

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from jali.jit import njit
 
 # A regressor that the others explain up to this share of its length leaves a direction made of rounding errors: half of the
 # digits are kept for what depends on it.

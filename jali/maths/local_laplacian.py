@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import ContextError, DynamicsError
+from jali.jit import njit
 from jali.maths.arrowhead import Complexes, Floats, arrowhead_eigenvalues, eigenvalues_into
 
 Bools = NDArray[np.bool_]

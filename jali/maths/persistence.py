@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import BudgetError, ContextError
+from jali.jit import njit
 from jali.maths.bitset import irreducible_words
 from jali.maths.words import Bools
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from jali.errors import DynamicsError
+from jali.jit import njit
 from jali.maths.series import Floats, as_series
 from jali.plain import is_whole
 

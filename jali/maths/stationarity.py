@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from jali.errors import DataError
+from jali.jit import njit
 from jali.maths.least_squares import dot, noise, reflect
 from jali.maths.series import (
     FINE,

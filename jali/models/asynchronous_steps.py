@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from jali.jit import njit
 from jali.maths.arrowhead import Floats
 from jali.maths.local_laplacian import FAILED, Bools, decide_edge, lapack_eigenvalues
 
