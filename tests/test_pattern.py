@@ -101,7 +101,7 @@ def test_plans_with_a_pattern_mask_the_model_and_survive_json(criterion, name, t
 
 @pytest.mark.parametrize("name", ["diagonal", "block:0x1", "block:4", "4:4", "0:4", "5:4", "", "block:1x-1", 7])
 def test_unknown_patterns_are_refused(name):
-    with pytest.raises(BudgetError, match="is unknown; it is 'weight'"):
+    with pytest.raises(BudgetError, match="is unknown; it is 'unit', 'weight'"):
         Pattern.parse(name)
 
 

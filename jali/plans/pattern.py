@@ -55,8 +55,8 @@ class Pattern:
         if diagonal and int(diagonal[1]) >= 2:
             return Pattern(text, diagonal=int(diagonal[1]))
         raise BudgetError(
-            f"pattern {text!r:.80} is unknown; it is 'weight', 'gate-aligned', 'block:RxC' with R, C ≥ 1, 'n:m' with "
-            "1 ≤ n < m, or 'block-diagonal:k' with k ≥ 2"
+            f"pattern {text!r:.80} is unknown; it is 'unit', 'weight', 'gate-aligned', 'block:RxC' with R, C ≥ 1, 'n:m' "
+            "with 1 ≤ n < m, or 'block-diagonal:k' with k ≥ 2"
         )
 
     @property
