@@ -118,6 +118,21 @@ def test_a_network_at_rest_is_pruned_until_no_node_decides_against_an_edge(seed,
     assert network.prune(SpectralRule(degree)) == ((),)
 
 
+def test_edges_cut_by_hand_are_edges_that_never_were():
+    first = ~np.eye(5, dtype=bool)
+    first[:2] = False
+    less = first.copy()
+    less[4, 2] = less[2, 0] = False  # [to, from]
+    cut = AsynchronousNetwork(2, 2, 1, seeds=[6, 7])
+    cut.cut([[(2, 4), (0, 2)], []])
+    never = AsynchronousNetwork(2, 2, 1, seeds=[6], adjacency=less)
+    whole = AsynchronousNetwork(2, 2, 1, seeds=[7])
+    for network in (cut, never, whole):
+        network.train(*XOR.draw(30, 0), rule=SpectralRule())
+    assert cut.weights[0].tobytes() == never.weights[0].tobytes()
+    assert cut.weights[1].tobytes() == whole.weights[0].tobytes()
+
+
 def test_evaluation_and_responses_change_nothing():
     network = AsynchronousNetwork(2, 2, 1, seeds=[0, 1])
     network.train(*XOR.draw(50, 0))
@@ -231,6 +246,9 @@ def test_exploding_weights_are_one_clear_error():
         (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1]], [[1], [0]]), DataError, "x has 1 rows and y 2"),
         (lambda: AsynchronousNetwork(2, 1, 1).train([[0, np.nan]], [[1]]), DataError, "NaN or infinite"),
         (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1]], [[1]], updates=0), DataError, "updates is 0"),
+        (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1]], [[2]]), DataError, r"y has values outside \[0, 1\]"),
+        (lambda: AsynchronousNetwork(2, 1, 1).cut([]), ModelError, "edges to cut of 0 runs; .* each of the 1"),
+        (lambda: AsynchronousNetwork(2, 1, 1).cut([[(3, 0)]]), ModelError, r"run 0 has no edge \(3, 0\)"),
         (lambda: TruthTable.of_rows("T", [[0, 1], [0, 1, 1]]), DataError, "'T': row 1 has 3 columns, row 0 has 2"),
         (lambda: TruthTable.of_rows("T", []), DataError, "'T' has no rows"),
         (lambda: TruthTable.of_rows("T", [[1]]), DataError, "1 columns and 1 outputs"),

@@ -16,10 +16,19 @@ from jali.report.networks import stepper
 from jali.runs.record import Metric, Record
 from jali.studies import argnn_gates
 from jali.studies.argnn_eigen import PRUNING, ArgnnEigen
-from jali.studies.argnn_gates import CONTROLLED, MODES, PAPER_ERROR, PAPER_REMOVED, RANDOM, ArgnnGates, thinned
+from jali.studies.argnn_gates import (
+    CONTROLLED,
+    MODES,
+    PAPER_ERROR,
+    PAPER_REMOVED,
+    RANDOM,
+    ArgnnGates,
+    cut_at_random,
+    new_network,
+)
 from jali.studies.argnn_growth import ArgnnGrowth
 from jali.studies.argnn_lstm import CHOICES, LAPLACIANS, ArgnnLstm, best_laplacian
-from jali.studies.argnn_timing import CHANNELS, ArgnnTiming
+from jali.studies.argnn_timing import CHANNELS, CONTROLS, WHEN, ArgnnTiming
 from jali.studies.runner import run_study
 
 
@@ -81,20 +90,65 @@ def test_the_papers_numbers_keep_the_bound_of_its_node_rule() -> None:
         assert all(mean <= hidden for hidden, mean in enumerate(means))
 
 
-def test_the_timing_study_has_curves_of_every_mode_and_channel(tmp_path: Path) -> None:
-    found = run_study(ArgnnTiming(), tmp_path, seeds=2, quick=True, console=Console(file=io.StringIO()))
-    assert {r.task["mode"] for r in found.records} == set(MODES) - {"none"}
-    assert {r.task["messages"] for r in found.records} == set(CHANNELS)
-    for record in found.records:
-        curve = record.data["curves"]["removed"]
-        assert (np.diff(curve["y"]) >= -1e-9).all()  # edges only ever go
+@pytest.fixture(scope="module")
+def timing(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str], Record]:
+    folder = tmp_path_factory.mktemp("timing")
+    found = run_study(ArgnnTiming(), folder, seeds=2, quick=True, console=Console(file=io.StringIO()))
+    assert (folder / "report.html").read_text(encoding="utf-8").count("<picture>") == 7
+    return {(r.task["mode"], r.task["messages"], r.task["when"]): r for r in found.records}
+
+
+def test_the_timing_study_prunes_by_every_mode_under_every_channel(timing: dict[tuple[str, str, str], Record]) -> None:
+    assert {key for key in timing if key[2] == "during" and key[0] in MODES} == {
+        (mode, channel, "during") for mode in MODES for channel in CHANNELS
+    }
+    for (mode, _, when), record in timing.items():
         removed, edges = record.data["runs"]["removed"], record.data["runs"]["edges"]
-        assert curve["y"][-1] <= 100 * np.mean(np.divide(removed, edges)) + 1e-9
-        assert len(record.data["first removal"]) == 2
-        assert all(
-            (first is None) == (count == 0) for first, count in zip(record.data["first removal"], removed, strict=True)
-        )
-    assert [len(table.rows) for table in ArgnnTiming().summary(found.records)] == [10, 10, 10]
+        assert edges == [12, 12]
+        assert mode != "none" or removed == [0, 0]
+        assert ("curves" in record.data) == ("first removal" in record.data) == (when == "during")
+        if when == "during" and mode in MODES:
+            curve = record.data["curves"]["removed"]
+            assert (np.diff(curve["y"]) >= -1e-9).all()  # edges only ever go
+            assert curve["y"][-1] <= 100 * np.mean(np.divide(removed, edges)) + 1e-9
+            assert len(record.data["first removal"]) == sum(count > 0 for count in removed)
+    removed, first, learning, by_time, by_messages = ArgnnTiming().summary(list(timing.values()))
+    assert [row[0] for row in learning.rows] == list(MODES)
+    assert [row[0] for row in removed.rows] == [row[0] for row in first.rows] == [m for m in MODES if m != "none"]
+    assert len(by_messages.rows) == len(MODES) * len(CHANNELS)
+    assert len(by_time.rows) == 1 + len(WHEN) * 6
+
+
+def test_before_during_and_after_are_three_times_and_controls_lose_as_much(
+    timing: dict[tuple[str, str, str], Record],
+) -> None:
+    def runs(mode: str, when: str, number: str) -> list[float]:
+        return timing[mode, "perfect", when].data["runs"][number]
+
+    for when in WHEN:
+        for mode, control in CONTROLS.items():
+            assert runs(control, when, "removed") == runs(mode, when, "removed")
+    # What is pruned after training has learned as the network that is not pruned; what is pruned before it has not.
+    assert runs("D_W", "after", "learning error") == runs("none", "during", "learning error")
+    assert runs(CONTROLS["D_W"], "after", "learning error") == runs("none", "during", "learning error")
+    assert sum(runs("D_W", "after", "removed")) > 0
+    assert runs("D_W", "after", "error") != runs("none", "during", "error")
+    assert sum(runs("D_W by eigenvector", "before", "removed")) > 0
+    assert runs("D_W by eigenvector", "before", "learning error") != runs("none", "during", "learning error")
+
+
+def test_rows_under_bad_messages_are_paired_with_none_under_the_same_and_with_perfect_ones(
+    timing: dict[tuple[str, str, str], Record],
+) -> None:
+    table = ArgnnTiming().summary(list(timing.values()))[4]
+    row = dict(zip(table.columns, next(r for r in table.rows if r[0] == "loss 30 %: D_W"), strict=True))
+    errors = {key: np.array(record.data["runs"]["error"]) for key, record in timing.items()}
+    ours = errors["D_W", "loss 30 %", "during"]
+    for column, theirs in (
+        ("error − none, same messages", errors["none", "loss 30 %", "during"]),
+        ("error − same mode, perfect messages", errors["D_W", "perfect", "during"]),
+    ):
+        assert str(row[column]).startswith(f"{(ours - theirs).mean() + 0.0:.3f} ± ")
 
 
 def _claimed(more: list[float], error: list[float]) -> list[str]:
@@ -117,13 +171,16 @@ def test_the_verdicts_on_the_claims() -> None:
 
 
 def test_the_control_lacks_edges_between_nodes_that_act_and_is_else_the_same_network() -> None:
-    whole, less = (thinned(GATES["XOR"], 3, 7, count) for count in (0, 5))
-    gone = whole.adjacency[0] & ~less.adjacency[0]
-    assert gone.sum() == 5
-    assert not gone[:, :2].any()
-    assert (less.weights == np.where(gone, 0, whole.weights[0])).all()
+    whole, less, alone = (new_network(GATES["XOR"], 3, seeds) for seeds in ([7, 8], [7, 8], [8]))
+    cut_at_random(less, [5, 4])
+    gone = whole.adjacency & ~less.adjacency
+    assert gone.sum(axis=(1, 2)).tolist() == [5, 4]
+    assert not gone[:, :, :2].any()
+    assert (less.weights == np.where(gone, 0, whole.weights)).all()
+    cut_at_random(alone, [4])
+    assert (alone.adjacency[0] == less.adjacency[1]).all()  # the draw is the seed's
     with pytest.raises(ValueError, match="larger"):
-        thinned(GATES["XOR"], 1, 7, 3)
+        cut_at_random(new_network(GATES["XOR"], 1, [7]), [3])
 
 
 @pytest.fixture(scope="module")

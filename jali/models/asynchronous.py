@@ -3,7 +3,8 @@
 Source: N. Bessone, "Spectral theory for edge pruning in asynchronous recurrent graph neural networks", equations 1 to 7. What the
 paper leaves open is as in its published code: the error of an output is scaled by 0.15, weights are clipped to [−10, 10],
 the first graph has every edge but those into inputs and from a node to itself, weights start uniform in [−1, 1], and in every
-update all nodes act once, in a new random order. There is no batch and no autograd: a node knows its neighbours only.
+update all nodes act once, in a new random order (the paper's text: one order per input). That error is value − target; target −
+value, as printed, is what equation 3 would climb. There is no batch and no autograd: a node knows its neighbours only.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from jali.models.asynchronous_values import Channel, Event, Floats, SpectralRule
 from jali.plain import is_finite, is_whole, seed_of
 
 MOST_NODES = 2000
+ERROR_SCALE = 0.15  # of the error of an output, in the published code
 
 
 class AsynchronousNetwork:
@@ -42,7 +44,7 @@ class AsynchronousNetwork:
         *,
         seeds: Sequence[int] = (0,),
         adjacency: ArrayLike | None = None,
-        error_scale: float = 0.15,
+        error_scale: float = ERROR_SCALE,
         clip: float = 10.0,
         channel: Channel | None = None,
     ) -> None:
@@ -132,6 +134,20 @@ class AsynchronousNetwork:
             found.append(_events(log))
         return tuple(found)
 
+    def cut(self, edges: Sequence[Sequence[tuple[int, int]]]) -> None:
+        """Remove edges by hand: per run the ``(source, target)`` of each. Raises :class:`ModelError` for an edge there is not."""
+        if len(edges) != len(self._runs):
+            raise ModelError(f"edges to cut of {len(edges)} runs; give a list for each of the {len(self._runs)}")
+        for k, (gone, run) in enumerate(zip(edges, self._runs, strict=True)):
+            there = set(map(tuple, np.argwhere(run.edges.T).tolist()))
+            if strange := [edge for edge in gone if tuple(edge) not in there]:
+                raise ModelError(
+                    f"run {k} has no edge {strange[0]}; edges to cut are (source, target) of those there are"
+                )
+            for source, target in gone:
+                run.edges[target, source] = False
+                run.weights[target, source] = 0.0
+
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _first_graph(self, adjacency: ArrayLike | None) -> NDArray[np.bool_]:
@@ -188,6 +204,8 @@ class AsynchronousNetwork:
             raise DataError(f"x has {rows.shape[1]} rows and y {wanted.shape[1]}; give as many of both, at least one")
         if not (np.isfinite(rows).all() and np.isfinite(wanted).all()):
             raise DataError("x or y has values that are NaN or infinite")
+        if not ((wanted >= 0) & (wanted <= 1)).all():
+            raise DataError("y has values outside [0, 1], which no node can put out; rescale the targets")
         return rows, wanted
 
     def _log(self, inputs: int, traced: int, run: Any) -> Any:

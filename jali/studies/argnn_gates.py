@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from jali.models.asynchronous import AsynchronousNetwork
-from jali.models.asynchronous_values import Channel, SpectralRule, Training
+from jali.models.asynchronous import ERROR_SCALE, AsynchronousNetwork
+from jali.models.asynchronous_values import Channel, Floats, SpectralRule, Training
 from jali.models.truth_tables import GATES, TruthTable
 from jali.report.tables import Cell
 from jali.studies.base import (
@@ -83,13 +83,11 @@ class ArgnnGates(Study):
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
         table, hidden, seeds = GATES[task.key["gate"]], task.key["hidden"], task.config["seeds"]
         begin = time.process_time()
+        network = new_network(table, hidden, seeds)
         if task.key["mode"] == RANDOM:
-            lost = lost_by(CONTROLLED, task, workspace)
-            networks = [thinned(table, hidden, seed, count) for seed, count in zip(seeds, lost, strict=True)]
-        else:
-            networks = [new_network(table, hidden, seeds)]
-        found = [trained(network, table, MODES.get(task.key["mode"]), task.config) for network in networks]
-        metrics, runs = recorded(found)
+            cut_at_random(network, lost_by(CONTROLLED, task, workspace))
+        training = train(network, table, MODES.get(task.key["mode"]), task.config)
+        metrics, runs = _recorded(training, network.evaluate(table.x, table.y, updates=task.config["updates"]))
         metrics["processor time"] = Metric(time.process_time() - begin, len(seeds), "s")
         return task.record(self.name, metrics, data={"runs": runs})
 
@@ -104,20 +102,25 @@ class ArgnnGates(Study):
 
 
 def new_network(
-    table: TruthTable, hidden: int, seeds: Sequence[int], channel: Channel | None = None
+    table: TruthTable,
+    hidden: int,
+    seeds: Sequence[int],
+    channel: Channel | None = None,
+    error_scale: float = ERROR_SCALE,
 ) -> AsynchronousNetwork:
     """One run per seed, of the size that the table needs."""
-    return AsynchronousNetwork(table.x.shape[1], hidden, table.y.shape[1], seeds=seeds, channel=channel)
+    return AsynchronousNetwork(
+        table.x.shape[1], hidden, table.y.shape[1], seeds=seeds, channel=channel, error_scale=error_scale
+    )
 
 
-def thinned(table: TruthTable, hidden: int, seed: int, count: float) -> AsynchronousNetwork:
-    """The network of this seed without ``count`` edges, drawn among those between nodes that act: no rule takes others."""
-    network = new_network(table, hidden, [seed])
-    edges = network.adjacency[0]
-    places = np.argwhere(edges & (np.arange(network.nodes) >= network.inputs))
-    gone = places[np.random.default_rng([seed, 4]).choice(len(places), int(count), replace=False)]
-    edges[gone[:, 0], gone[:, 1]] = False
-    return AsynchronousNetwork(network.inputs, hidden, network.outputs, seeds=[seed], adjacency=edges)
+def cut_at_random(network: AsynchronousNetwork, counts: Sequence[float]) -> None:
+    """Each run loses its count of edges, drawn by its seed among those between nodes that act: no rule takes others."""
+    gone = []
+    for edges, seed, count in zip(network.adjacency, network.seeds, counts, strict=True):
+        places = np.argwhere(edges & (np.arange(network.nodes) >= network.inputs))[:, ::-1]
+        gone.append(places[np.random.default_rng([seed, 4]).choice(len(places), int(count), replace=False)].tolist())
+    network.cut(gone)
 
 
 def lost_by(mode: str, task: Task, workspace: RecordStore) -> list[float]:
@@ -126,26 +129,24 @@ def lost_by(mode: str, task: Task, workspace: RecordStore) -> list[float]:
     return next(r.data["runs"]["removed"] for r in workspace.records() if (r.task, r.config) == (wanted, task.config))
 
 
-def trained(
+def train(
     network: AsynchronousNetwork, table: TruthTable, rule: SpectralRule | None, config: dict[str, Any]
-) -> tuple[Training, np.ndarray]:
-    """Train every run on its own random rows, and the mean error of each over the rows of the table ``(R,)``."""
-    x, y = (
-        np.stack(part) for part in zip(*(table.draw(config["inputs"], seed) for seed in network.seeds), strict=True)
-    )
-    training = network.train(x, y, updates=config["updates"], rule=rule)
-    return training, network.evaluate(table.x, table.y, updates=config["updates"])
+) -> Training:
+    """Train every run on its own random rows."""
+    drawn = (table.draw(config["inputs"], seed) for seed in network.seeds)
+    x, y = (np.stack(part) for part in zip(*drawn, strict=True))
+    return network.train(x, y, updates=config["updates"], rule=rule)
 
 
-def recorded(found: Sequence[tuple[Training, np.ndarray]]) -> tuple[dict[str, Metric], dict[str, list[float]]]:
+def _recorded(training: Training, errors: Floats) -> tuple[dict[str, Metric], dict[str, list[float]]]:
     """Means over the runs, and the numbers of every run."""
-    runs: dict[str, list[float]] = {"error": [], "removed": [], "of rounding": [], "edges": []}
-    for training, errors in found:
-        gone = [len(events) for events in training.events]
-        runs["error"] += errors.tolist()
-        runs["removed"] += gone
-        runs["of rounding"] += [sum(event.imaginary < NOISE for event in events) for events in training.events]
-        runs["edges"] += (training.edges[:, -1] + gone).tolist()
+    gone = [float(len(events)) for events in training.events]
+    runs: dict[str, list[float]] = {
+        "error": errors.tolist(),
+        "removed": gone,
+        "of rounding": [sum(event.imaginary < NOISE for event in events) for events in training.events],
+        "edges": (training.edges[:, -1] + gone).tolist(),
+    }
     return {name: Metric(float(np.mean(values)), len(values)) for name, values in runs.items()}, runs
 
 
