@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 from jali.errors import DataError, DynamicsError, ModelError
 from jali.maths.local_laplacian import DEGREES, NODE_RULES, decide
 from jali.models.asynchronous import AsynchronousNetwork
-from jali.models.asynchronous_steps import shuffle
+from jali.models.asynchronous_steps import VALUE, _receive, _tell, shuffle
 from jali.models.asynchronous_values import Channel, SpectralRule
 from jali.models.truth_tables import GATES, TruthTable, parity
 
@@ -65,6 +68,16 @@ def test_a_run_is_equations_1_to_7(hidden, outputs, rule):
         == network.adjacency.sum()
         == (2 + hidden + outputs - 1) * (hidden + outputs) - len(removed)
     )
+
+
+def test_every_order_of_the_nodes_is_as_likely():
+    random, order = np.array([12345], dtype=np.uint64), np.empty(3, dtype=np.int64)
+    counts = Counter()
+    for _ in range(6000):
+        shuffle(order, 2, random)
+        counts[tuple(order.tolist())] += 1
+    assert set(counts) == set(itertools.permutations((2, 3, 4)))
+    assert all(abs(count - 1000) < 150 for count in counts.values())
 
 
 def test_both_rules_remove_edges_each_of_its_own_kind():
@@ -131,6 +144,12 @@ def test_edges_cut_by_hand_are_edges_that_never_were():
         network.train(*XOR.draw(30, 0), rule=SpectralRule())
     assert cut.weights[0].tobytes() == never.weights[0].tobytes()
     assert cut.weights[1].tobytes() == whole.weights[0].tobytes()
+
+
+def test_weights_stop_at_the_clip():
+    network = AsynchronousNetwork(2, 2, 1, seeds=[0], clip=1.25)
+    network.train(*XOR.draw(200, 0))
+    assert np.abs(network.weights).max() == 1.25
 
 
 def test_evaluation_and_responses_change_nothing():
@@ -200,11 +219,57 @@ def test_a_value_arrives_within_its_delay(delay, reordered):
 @QUICK
 @given(SEEDS, st.integers(0, 5), st.floats(0, 0.9), st.booleans())
 def test_under_delay_loss_and_reordering_a_node_prunes_edges_that_there_are(seed, delay, loss, reordered):
-    network = AsynchronousNetwork(2, 3, 1, seeds=[seed], channel=Channel(delay, loss, reordered))
+    channel = Channel(delay, loss, reordered and delay > 0)
+    network = AsynchronousNetwork(2, 3, 1, seeds=[seed], channel=channel)
     training = network.train(*XOR.draw(40, seed), rule=SpectralRule())
     assert np.isfinite(network.weights).all()
     pairs = [(e.source, e.target) for e in training.events[0]]
     assert len(pairs) == len(set(pairs)) == 20 - network.adjacency.sum()
+
+
+@pytest.fixture
+def told():
+    """Three nodes that hear each other with a delay up to 3 and a loss of 30 %; the state of the run and what it does."""
+
+    def make(reordered):
+        network = AsynchronousNetwork(1, 2, 1, seeds=[5], channel=Channel(3, 0.3, reordered))
+        return network._runs[0], network._setting(1, True, None)
+
+    return make
+
+
+def test_messages_are_lost_at_the_rate_of_the_channel_and_every_delay_is_as_likely(told):
+    run, setting = told(False)
+    delays = []
+    for now in range(3000):
+        run.clock[0] = now
+        run.sent[:] = -1
+        _tell(run, setting, 2)
+        for receiver in (1, 3):
+            (slots,) = np.nonzero(run.sent[:, receiver, 2] == now)
+            assert len(slots) <= 1
+            delays.append(int(run.due[slots[0], receiver, 2]) - now if len(slots) else None)
+    shares = {delay: delays.count(delay) / len(delays) for delay in set(delays)}
+    assert shares == {None: pytest.approx(0.3, abs=0.03), **{k: pytest.approx(0.7 / 4, abs=0.025) for k in range(4)}}
+
+
+@pytest.mark.parametrize("reordered", [False, True])
+def test_an_old_message_that_comes_late_counts_only_where_messages_are_reordered(told, reordered):
+    run, setting = told(reordered)
+    first = run.heard[3, 2, VALUE]
+    run.sent[:] = -1
+    for slot, (sent, due, value) in enumerate([(1, 5, 0.25), (2, 3, 0.75)]):  # the later one overtakes
+        run.sent[slot, 3, 2], run.due[slot, 3, 2], run.pending[slot, 3, 2, VALUE] = sent, due, value
+    sent, heard = run.sent.copy(), []
+    for now in (2, 3, 4, 5, 6):
+        run.clock[0] = now
+        _receive(run, setting, 3)
+        heard.append(run.heard[3, 2, VALUE])
+    last = 0.25 if reordered else 0.75
+    assert heard == [first, 0.75, 0.75, last, last]
+    run.sent[:], run.stamp[:] = sent, -1
+    _receive(run, setting, 3)  # both at once
+    assert run.heard[3, 2, VALUE] == last
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -232,7 +297,22 @@ def test_exploding_weights_are_one_clear_error():
     [
         (lambda: AsynchronousNetwork(0, 1, 1), ModelError, "inputs is 0; give a whole number, at least 1"),
         (lambda: AsynchronousNetwork(1, -1, 1), ModelError, "hidden is -1"),
-        (lambda: AsynchronousNetwork(1, 1, 1, seeds=[]), ModelError, "seeds is empty"),
+        (lambda: AsynchronousNetwork(1, 1, 1, seeds=[]), ModelError, r"seeds is \[\]; give one per run"),
+        (
+            lambda: AsynchronousNetwork(1, 1, 1, seeds=3),
+            ModelError,
+            r"seeds is 3; give one per run, e.g. seeds=range\(3\)",
+        ),
+        (lambda: AsynchronousNetwork(1, 1, 1, channel="lossy"), ModelError, "channel is 'lossy'; give a Channel"),
+        (lambda: AsynchronousNetwork(1, 1, 1).prune(None), ModelError, "prune needs a rule"),
+        (lambda: AsynchronousNetwork(1, 1, 1).prune("weighted"), ModelError, "rule is 'weighted'; give a SpectralRule"),
+        (
+            lambda: AsynchronousNetwork(1, 1, 1).train([[0]], [[1]], rule=SpectralRule),
+            ModelError,
+            "give a SpectralRule",
+        ),
+        (lambda: AsynchronousNetwork(1, 1, 1).respond(np.empty((0, 1))), DataError, "x has no rows"),
+        (lambda: Channel(reordered=True), ModelError, "reordered messages without a delay"),
         (lambda: AsynchronousNetwork(1, 1, 1, clip=0), ModelError, "clip is 0"),
         (lambda: AsynchronousNetwork(1, 5000, 1), ModelError, "at most 2000"),
         (lambda: AsynchronousNetwork(1, 1, 1, adjacency=np.ones((3, 3))), ModelError, "edges into inputs"),
@@ -244,15 +324,23 @@ def test_exploding_weights_are_one_clear_error():
         (lambda: Channel(loss=1.5), ModelError, r"loss is 1.5; give a probability in \[0, 1\]"),
         (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1, 0]], [[1]]), DataError, r"x is \(1, 1, 3\); give \(T, 2\)"),
         (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1]], [[1], [0]]), DataError, "x has 1 rows and y 2"),
-        (lambda: AsynchronousNetwork(2, 1, 1).train([[0, np.nan]], [[1]]), DataError, "NaN or infinite"),
+        (
+            lambda: AsynchronousNetwork(2, 1, 1).train([[0, np.nan]], [[1]]),
+            DataError,
+            "x has 1 values which are not finite; .* row 0, column 1",
+        ),
         (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1]], [[1]], updates=0), DataError, "updates is 0"),
-        (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1]], [[2]]), DataError, r"y has values outside \[0, 1\]"),
+        (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1]], [[2]]), DataError, r"y has 1 values outside \[0, 1\]"),
         (lambda: AsynchronousNetwork(2, 1, 1).cut([]), ModelError, "edges to cut of 0 runs; .* each of the 1"),
         (lambda: AsynchronousNetwork(2, 1, 1).cut([[(3, 0)]]), ModelError, r"run 0 has no edge \(3, 0\)"),
         (lambda: TruthTable.of_rows("T", [[0, 1], [0, 1, 1]]), DataError, "'T': row 1 has 3 columns, row 0 has 2"),
         (lambda: TruthTable.of_rows("T", []), DataError, "'T' has no rows"),
         (lambda: TruthTable.of_rows("T", [[1]]), DataError, "1 columns and 1 outputs"),
         (lambda: TruthTable.of_rows("T", [[0, 2]]), DataError, r"outside \[0, 1\]"),
+        (lambda: TruthTable("T", [[0, np.nan]], [[1]]), DataError, r"outside \[0, 1\]"),
+        (lambda: TruthTable("T", [[0, 1]], [[1], [0]]), DataError, "x has 1 rows, y 2"),
+        (lambda: TruthTable("T", [0, 1], [[1]]), DataError, r"x is \(2,\); give rows and columns"),
+        (lambda: XOR.draw(0, 0), DataError, "0 rows to draw"),
         (lambda: parity(0), DataError, "parity of 0 bits; give 1 to 16"),
     ],
 )
@@ -266,3 +354,11 @@ def test_parity_of_two_bits_is_xor():
     assert (two.x == XOR.x).all()
     assert (two.y == XOR.y).all()
     assert parity(5).y.mean() == 0.5
+
+
+def test_a_network_and_a_training_say_in_a_line_what_they_are():
+    network = AsynchronousNetwork(2, 1, 1, seeds=[3, 4])
+    assert repr(network) == "AsynchronousNetwork(2, 1, 1, seeds=(3, 4)) with 6, 6 edges"
+    training = network.train(*XOR.draw(3, 0))
+    assert repr(training).startswith("Training of 2 runs over 3 inputs: error at the last 0.")
+    assert "array" not in repr(training)

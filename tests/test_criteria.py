@@ -446,9 +446,10 @@ def test_laplacian_of_two_units_that_pull_both_ways():
     # W = [[0, 3], [−2, 0]]: D_W = 1, D = 2, eigenvalues real ± i√6; of either edge ∂λ/∂w · w = i√6 / 2.
     for degree in ("weighted", "directed"):
         view = unit_view([[0, 3], [-2, 0]])
-        edges = get("laplacian", {"degree": degree}).score_weights(view, SiteEvidence())["w_rec"][0]
+        options = {"degree": degree, "part": "imaginary"}
+        edges = get("laplacian", options).score_weights(view, SiteEvidence())["w_rec"][0]
         np.testing.assert_allclose(edges, [[0, 3 - 6**0.5 / 2], [2 - 6**0.5 / 2, 0]], atol=1e-12)
-        np.testing.assert_allclose(score("laplacian", view, degree=degree), [5 - 6**0.5] * 2)
+        np.testing.assert_allclose(score("laplacian", view, **options), [5 - 6**0.5] * 2)
 
 
 def test_laplacian_of_a_star_has_the_shares_of_the_local_laplacian():
@@ -458,7 +459,7 @@ def test_laplacian_of_a_star_has_the_shares_of_the_local_laplacian():
     local = local_laplacian(w, w != 0, 0, "weighted")
     pairs = [value for value in local.eigenvalues() if value.imag > 0]
     view = unit_view(w)
-    edges = np.abs(w) - get("laplacian").score_weights(view, SiteEvidence())["w_rec"][0]
+    edges = np.abs(w) - get("laplacian", {"part": "imaginary"}).score_weights(view, SiteEvidence())["w_rec"][0]
     want = np.zeros(4)
     for value in pairs:  # of the pair's own norm y^H x = 1 + Σ p / (λ − d)²
         norm = 1 + (local.products / (value - local.poles) ** 2).sum()
@@ -470,12 +471,34 @@ def test_laplacian_of_a_star_has_the_shares_of_the_local_laplacian():
 def test_laplacian_without_oscillation_is_magnitude_and_real_parts_are_never_negative():
     symmetric = np.array([[0.5, 2, 0], [2, 0, 1], [0, 1, -3]])
     view = unit_view(symmetric)
-    np.testing.assert_allclose(get("laplacian").score_weights(view, SiteEvidence())["w_rec"][0], np.abs(symmetric))
-    real, both = (
-        get("laplacian", {"part": part}).score_weights(view, SiteEvidence())["w_rec"] for part in ("real", "both")
+    imaginary, real, both = (
+        get("laplacian", {"part": part}).score_weights(view, SiteEvidence())["w_rec"]
+        for part in ("imaginary", "real", "both")
     )
+    np.testing.assert_allclose(imaginary[0], np.abs(symmetric))
     assert (real >= 0).all()
     np.testing.assert_allclose(both - real, np.abs(symmetric)[None], atol=1e-12)
+    np.testing.assert_array_equal(get("laplacian").score_weights(view, SiteEvidence())["w_rec"], both)
+
+
+@pytest.mark.parametrize("degree", ["weighted", "directed"])
+def test_laplacian_is_how_each_edge_moves_the_eigenvalues_at_fixed_degrees(degree):
+    w, step = np.random.default_rng(1).normal(size=(5, 5)), 1e-6
+    counted = w if degree == "weighted" else np.ones_like(w)
+    degrees = np.diag(counted.sum(axis=0) + counted.sum(axis=1))
+    values = np.linalg.eigvals(degrees - w)
+    real, imaginary = np.zeros_like(w), np.abs(w)
+    for i, j in np.ndindex(5, 5):
+        moved = w.copy()
+        moved[i, j] *= 1 + step
+        after = np.linalg.eigvals(degrees - moved)
+        slopes = np.array([after[np.abs(after - value).argmin()] - value for value in values]) / step
+        real[i, j] = np.abs(slopes.real).sum()
+        imaginary[i, j] -= slopes.imag[values.imag > 0].sum()
+    for part, want in (("real", real), ("imaginary", imaginary)):
+        options = {"degree": degree, "part": part}
+        found = get("laplacian", options).score_weights(unit_view(w), SiteEvidence())["w_rec"][0]
+        np.testing.assert_allclose(found, want, atol=1e-4)
 
 
 def test_column_sum_by_hand():

@@ -16,18 +16,10 @@ from jali.report.networks import stepper
 from jali.runs.record import Metric, Record
 from jali.studies import argnn_gates
 from jali.studies.argnn_eigen import PRUNING, ArgnnEigen
-from jali.studies.argnn_gates import (
-    CONTROLLED,
-    MODES,
-    PAPER_ERROR,
-    PAPER_REMOVED,
-    RANDOM,
-    ArgnnGates,
-    cut_at_random,
-    new_network,
-)
+from jali.studies.argnn_gates import CONTROLLED, PAPER_ERROR, PAPER_REMOVED, RANDOM, ArgnnGates
 from jali.studies.argnn_growth import ArgnnGrowth
 from jali.studies.argnn_lstm import CHOICES, LAPLACIANS, ArgnnLstm, best_laplacian
+from jali.studies.argnn_runs import MODES, cut_at_random, new_network, train
 from jali.studies.argnn_timing import CHANNELS, CONTROLS, WHEN, ArgnnTiming
 from jali.studies.runner import run_study
 
@@ -64,9 +56,10 @@ def test_every_mode_meets_the_same_runs(quick: tuple[Path, tuple]) -> None:
 
 def test_the_tables_pair_the_modes_by_seed_and_the_page_has_the_figures(quick: tuple[Path, tuple]) -> None:
     folder, records = quick
-    errors, removed, claims, _, time = ArgnnGates().summary(records)
+    errors, removed, agree, claims, _, time = ArgnnGates().summary(records)
     assert [row[0] for row in errors.rows] == [f"XOR, {mode}" for mode in (*MODES, RANDOM)]
     assert len(removed.rows) == 4
+    assert [row[1] for row in agree.rows] == [9, 6]
     of = {(r.task["mode"], r.task["hidden"]): r.data["runs"] for r in records}
     cell = dict(zip(errors.columns, next(row for row in errors.rows if row[0] == "XOR, D"), strict=True))["3 hidden"]
     assert str(cell).startswith(f"{np.mean(of['D', 3]['error']):.4f} ± ")
@@ -74,6 +67,8 @@ def test_the_tables_pair_the_modes_by_seed_and_the_page_has_the_figures(quick: t
     row = dict(zip(claims.columns, next(row for row in claims.rows if row[0] == "XOR, 3 hidden"), strict=True))
     more = np.subtract(of["D_W", 3]["removed"], of["D", 3]["removed"])
     assert str(row["edges removed: D_W − D"]).startswith(f"{more.mean():.2f}")
+    chance = np.subtract(of["D_W", 3]["error"], of[RANDOM, 3]["error"])
+    assert str(row["error: D_W − random"]).startswith(f"{chance.mean() + 0.0:.3f} ± ")
     worse = np.subtract(of["D_W", 3]["error"], of["none", 3]["error"])
     assert str(row["error: D_W − none"]).startswith(f"{worse.mean() + 0.0:.3f}"[:5])
     assert [row[1] for row in time.rows] == [3 * 3 * 3, 2 * 3 * 3]
@@ -154,20 +149,22 @@ def test_rows_under_bad_messages_are_paired_with_none_under_the_same_and_with_pe
 def _claimed(more: list[float], error: list[float]) -> list[str]:
     """The verdicts of the table of claims for D_W, where D removes nothing and neither D nor none has an error."""
     task = {"gate": "XOR", "hidden": 2}
-    runs = {mode: {"removed": [0.0] * 3, "error": [0.0] * 3} for mode in (*MODES, RANDOM)}
+    count = len(more)
+    runs = {mode: {"removed": [0.0] * count, "error": [0.0] * count} for mode in (*MODES, RANDOM)}
     runs["D_W"] = {"removed": more, "error": error}
     records = [
-        Record("argnn-gates", {**task, "mode": mode}, 0, {}, {"processor time": Metric(1.0, 3)},
-               data={"runs": {**own, "edges": [12] * 3, "of rounding": [0] * 3}})
+        Record("argnn-gates", {**task, "mode": mode}, 0, {"inputs": 9}, {"processor time": Metric(1.0, 3)},
+               data={"runs": {**own, "edges": [12] * count, "of rounding": [0] * count}})
         for mode, own in runs.items()
     ]  # fmt: skip
-    return [str(cell) for cell in ArgnnGates().summary(records)[2].rows[0][2:4]]
+    return [str(cell) for cell in ArgnnGates().summary(records)[3].rows[0][2:4]]
 
 
 def test_the_verdicts_on_the_claims() -> None:
     assert _claimed([2.0, 2.0, 2.0], [0.0, 0.01, 0.02]) == ["yes", "yes"]
     assert _claimed([1.0, 0.0, 1.0], [0.03, 0.03, 0.04]) == ["no", "no"], "an interval over 0; 0.0333 is beyond 0.03"
     assert _claimed([1.0, 1.0, 1.1], [-0.04, -0.03, -0.03]) == ["yes", "no"]
+    assert _claimed([1.0], [0.01]) == ["–", "yes"], "one run has no interval"
 
 
 def test_the_control_lacks_edges_between_nodes_that_act_and_is_else_the_same_network() -> None:
@@ -181,6 +178,16 @@ def test_the_control_lacks_edges_between_nodes_that_act_and_is_else_the_same_net
     assert (alone.adjacency[0] == less.adjacency[1]).all()  # the draw is the seed's
     with pytest.raises(ValueError, match="larger"):
         cut_at_random(new_network(GATES["XOR"], 1, [7]), [3])
+
+
+def test_rows_and_evaluations_of_a_run_are_those_of_its_seed() -> None:
+    table, config = GATES["XOR"], {"inputs": 30, "updates": 4}
+    together = train(new_network(table, 2, [3, 9]), table, None, config).errors
+    for k, seed in enumerate((3, 9)):
+        alone = train(new_network(table, 2, [seed]), table, None, config).errors[0]
+        assert alone.tobytes() == together[k].tobytes()
+    first, second = (table.draw(30, seed)[0] for seed in (3, 9))
+    assert (first != second).any()
 
 
 @pytest.fixture(scope="module")

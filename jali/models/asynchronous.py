@@ -54,8 +54,10 @@ class AsynchronousNetwork:
         self.inputs, self.hidden, self.outputs = int(inputs), int(hidden), int(outputs)
         if self.nodes > MOST_NODES:
             raise ModelError(f"{self.nodes} nodes; at most {MOST_NODES} are supported")
-        if not len(seeds):
-            raise ModelError("seeds is empty; give one per run, e.g. seeds=(0,)")
+        if not isinstance(seeds, Sequence | np.ndarray) or not len(seeds):
+            raise ModelError(f"seeds is {seeds!r}; give one per run, e.g. seeds=range(3)")
+        if not isinstance(channel, Channel | None):
+            raise ModelError(f"channel is {channel!r}; give a Channel, e.g. Channel(delay=3, loss=0.1), or None")
         if not is_finite(error_scale) or not error_scale > 0:
             raise ModelError(f"error_scale is {error_scale!r}; give a positive number")
         if not clip > 0:
@@ -64,6 +66,11 @@ class AsynchronousNetwork:
         self.channel = channel or Channel()
         first = self._first_graph(adjacency)
         self._runs = [self._new_run(seed, first) for seed in self.seeds]
+
+    def __repr__(self) -> str:
+        edges = ", ".join(str(int(run.edges.sum())) for run in self._runs[:5]) + ("" if len(self._runs) < 6 else ", …")
+        sizes = f"{self.inputs}, {self.hidden}, {self.outputs}"
+        return f"AsynchronousNetwork({sizes}, seeds={self.seeds}) with {edges} edges"
 
     @property
     def nodes(self) -> int:
@@ -123,9 +130,14 @@ class AsynchronousNetwork:
         return np.stack([log.shown for log in logs])
 
     def prune(self, rule: SpectralRule) -> tuple[tuple[Event, ...], ...]:
-        """Prune a network at rest, before or after training: nodes decide in random order until none removes an edge."""
+        """Prune a network at rest, before or after training: nodes decide in random order until none removes an edge.
+
+        Raises :class:`ModelError` for what is no rule, :class:`DynamicsError` where eigenvalues are not found.
+        """
         from jali.models.asynchronous_steps import prune_still
 
+        if rule is None:
+            raise ModelError("prune needs a rule; give a SpectralRule, e.g. SpectralRule('weighted')")
         setting, found = self._setting(1, False, rule), []
         for seed, run in zip(self.seeds, self._runs, strict=True):
             log = self._log(0, 0, run)
@@ -184,6 +196,8 @@ class AsynchronousNetwork:
 
         if not is_whole(updates) or updates < 1:
             raise DataError(f"updates is {updates!r}; give a whole number, at least 1")
+        if not isinstance(rule, SpectralRule | None):
+            raise ModelError(f"rule is {rule!r}; give a SpectralRule, e.g. SpectralRule('weighted')")
         used, channel = rule or SpectralRule(), self.channel
         return Setting(
             self.inputs, self.outputs, int(updates), learn, self.error_scale, self.clip, rule is not None,
@@ -200,12 +214,12 @@ class AsynchronousNetwork:
                 raise DataError(
                     f"{name} is {part.shape}; give (T, {width}), or ({runs}, T, {width}) for the {runs} runs"
                 )
-        if rows.shape[1] != wanted.shape[1] or rows.shape[1] == 0:
-            raise DataError(f"x has {rows.shape[1]} rows and y {wanted.shape[1]}; give as many of both, at least one")
-        if not (np.isfinite(rows).all() and np.isfinite(wanted).all()):
-            raise DataError("x or y has values that are NaN or infinite")
-        if not ((wanted >= 0) & (wanted <= 1)).all():
-            raise DataError("y has values outside [0, 1], which no node can put out; rescale the targets")
+        if rows.shape[1] == 0:
+            raise DataError("x has no rows; give at least one")
+        if rows.shape[1] != wanted.shape[1]:
+            raise DataError(f"x has {rows.shape[1]} rows and y {wanted.shape[1]}; give as many of both")
+        _refuse("x", rows, ~np.isfinite(rows), "which are not finite; leave these rows out")
+        _refuse("y", wanted, ~((wanted >= 0) & (wanted <= 1)), "outside [0, 1], which no node puts out; rescale them")
         return rows, wanted
 
     def _log(self, inputs: int, traced: int, run: Any) -> Any:
@@ -235,6 +249,14 @@ class AsynchronousNetwork:
                     f"(clip is {self.clip:g}) or lower error_scale ({self.error_scale:g})"
                 )
         return logs
+
+
+def _refuse(name: str, values: Floats, bad: NDArray[np.bool_], why: str) -> None:
+    if bad.any():
+        run, row, column = np.argwhere(bad)[0]
+        raise DataError(
+            f"{name} has {int(bad.sum())} values {why}; the first is {values[run, row, column]:g} in row {row}, column {column}"
+        )
 
 
 def _parallel(call: Callable[[int], int], count: int) -> list[int]:

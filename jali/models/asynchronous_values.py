@@ -55,6 +55,8 @@ class Channel:
             raise ModelError(f"delay is {self.delay!r}; give a whole number of updates, 0 to 1000")
         if not is_finite(self.loss) or not 0 <= self.loss <= 1:
             raise ModelError(f"loss is {self.loss!r}; give a probability in [0, 1]")
+        if self.reordered and not self.delay:
+            raise ModelError("reordered messages without a delay: none overtakes another one; give delay=1 or more")
 
     @property
     def perfect(self) -> bool:
@@ -74,7 +76,7 @@ class Event:
     imaginary: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Training:
     """What R runs over T inputs left. ``errors`` ``(R, T)``: mean |output − target| after the updates of each input; ``edges``
     ``(R, T)``: how many there were; ``events``: per run, every edge that went; ``eigenvalues`` ``(R, T · updates, n, n)``: if
@@ -84,3 +86,8 @@ class Training:
     edges: NDArray[np.int64]
     events: tuple[tuple[Event, ...], ...]
     eigenvalues: NDArray[np.complex128] | None = None
+
+    def __repr__(self) -> str:
+        runs, inputs = self.errors.shape
+        gone, error = sum(map(len, self.events)), self.errors[:, -1].mean()
+        return f"Training of {runs} runs over {inputs} inputs: error at the last {error:.3g}, {gone} edges removed"

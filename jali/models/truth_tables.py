@@ -17,11 +17,31 @@ MOST_BITS = 16
 
 @dataclass(frozen=True, eq=False)
 class TruthTable:
-    """Rows of inputs ``(rows, I)`` and what is wanted of the outputs ``(rows, O)``, all in [0, 1]."""
+    """Rows of inputs ``(rows, I)`` and what is wanted of the outputs ``(rows, O)``, all in [0, 1].
+
+    Raises :class:`DataError` for arrays that are no such tables.
+    """
 
     name: str
     x: Floats
     y: Floats
+
+    def __post_init__(self) -> None:
+        for part in ("x", "y"):
+            values = np.array(getattr(self, part), dtype=np.float64)
+            if values.ndim != 2 or not values.size:
+                raise DataError(
+                    f"truth table {self.name!r}: {part} is {values.shape}; give rows and columns, one of each at least"
+                )
+            if not ((values >= 0) & (values <= 1)).all():  # NaN, too
+                raise DataError(
+                    f"truth table {self.name!r} has values outside [0, 1], which a node cannot take; rescale them"
+                )
+            object.__setattr__(self, part, values)
+        if len(self.x) != len(self.y):
+            raise DataError(
+                f"truth table {self.name!r}: x has {len(self.x)} rows, y {len(self.y)}; give as many of both"
+            )
 
     @classmethod
     def of_rows(cls, name: str, rows: Sequence[Sequence[float]], outputs: int = 1) -> TruthTable:
@@ -43,12 +63,12 @@ class TruthTable:
                 f"truth table {name!r} has {widths[0]} columns and {outputs} outputs; it needs an input and an output at least"
             )
         values = np.array(rows, dtype=np.float64)
-        if not ((values >= 0) & (values <= 1)).all():  # NaN, too
-            raise DataError(f"truth table {name!r} has values outside [0, 1], which a node cannot take")
         return cls(name, values[:, :-outputs], values[:, -outputs:])
 
     def draw(self, count: int, seed: int) -> tuple[Floats, Floats]:
-        """``count`` rows drawn at random with replacement: ``(count, I)``, ``(count, O)``."""
+        """``count`` rows drawn at random with replacement, at least 1: ``(count, I)``, ``(count, O)``."""
+        if not is_whole(count) or count < 1:
+            raise DataError(f"{count!r} rows to draw; give a whole number, at least 1")
         chosen = np.random.default_rng([seed_of(seed), 1]).integers(len(self.x), size=count)
         return self.x[chosen], self.y[chosen]
 

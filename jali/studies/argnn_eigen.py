@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from jali.maths.arrowhead import Complexes
 from jali.maths.local_laplacian import Degree, local_laplacian
 from jali.models.asynchronous import AsynchronousNetwork
 from jali.models.asynchronous_values import Event, SpectralRule
 from jali.models.truth_tables import GATES
 from jali.report.tables import Cell
-from jali.studies.argnn_gates import MODES, new_network
+from jali.studies.argnn_runs import MODES, new_network
 from jali.studies.base import Figure, Metric, Progress, Record, RecordStore, Settings, Study, Table, Task
 
 PAPER = "3→2, 4→3"  # what the paper's example removed, in this order
@@ -71,9 +72,9 @@ def _run(seed: int, config: dict[str, Any], rule: SpectralRule) -> dict[str, Any
     network = new_network(TABLE, config["hidden"], [seed])
     edges = [(int(source), int(target)) for target, source in np.argwhere(network.adjacency[0])]
     at = _chosen(config["inputs"] * updates, events)
-    frames, worst, compared, now = [_frame(network, edges, 0, (), None)], 0.0, 0, 0
+    frames, worst, compared, now = [_frame(network, edges, 0, (), _at_rest(network, rule.degree))], 0.0, 0, 0
     for stop in at:
-        spectra = None
+        spectra: Any = None
         while now < stop:  # to the end of this input, over whole inputs, into the last one
             first, done = divmod(now, updates)
             whole = 1 if done or stop - now < updates else (stop - now) // updates
@@ -81,7 +82,7 @@ def _run(seed: int, config: dict[str, Any], rule: SpectralRule) -> dict[str, Any
             rows = slice(first, first + whole)
             spectra = network.train(x[rows], y[rows], updates=count, rule=rule, trace=True).eigenvalues
             now += whole * count
-        frames.append(_frame(network, edges, stop, events, spectra))
+        frames.append(_frame(network, edges, stop, events, spectra[0, -1]))
         difference, count = _difference(network, rule.degree)
         worst, compared = max(worst, difference), compared + count
     kept = {"nodes": _nodes(network), "edges": edges, "at": [0, *at], "frames": frames}
@@ -105,14 +106,13 @@ def _chosen(last: int, events: Sequence[Event]) -> list[int]:
 
 
 def _frame(
-    network: AsynchronousNetwork, edges: Sequence[tuple[int, int]], at: int, events: Sequence[Event], spectra: Any
+    network: AsynchronousNetwork, edges: Sequence[tuple[int, int]], at: int, events: Sequence[Event], spectra: Complexes
 ) -> dict[str, Any]:
-    """The network after ``at`` updates; ``spectra``: the trace that ends there, eigenvalues ``(1, updates, n, n)``."""
+    """The network after ``at`` updates; ``spectra`` ``(n, n)``: the eigenvalues that each node found in its last turn."""
     weights, alive = network.weights[0], network.adjacency[0]
     own: list[list[list[float]]] = [[] for _ in range(network.nodes)]
-    if spectra is not None:
-        for node in range(network.inputs, network.nodes):
-            own[node] = [[_short(value.real), _short(value.imag)] for value in spectra[0, -1, node]]
+    for node in range(network.inputs, network.nodes):
+        own[node] = [[_short(value.real), _short(value.imag)] for value in spectra[node]]
     gone = [event for event in events if event.update == at - 1]
     return {
         "label": f"update {at}" if at else "before training",
@@ -122,6 +122,13 @@ def _frame(
         "values": [_short(value) for value in network.values[0]],
         "eigenvalues": own,
     }
+
+
+def _at_rest(network: AsynchronousNetwork, degree: Degree) -> Complexes:
+    """The eigenvalues at every node as it stands, ``(n, n)``, in LAPACK's order."""
+    weights, edges = network.weights[0], network.adjacency[0]
+    stars = [local_laplacian(weights, edges, node, degree).matrix() for node in range(network.nodes)]
+    return np.linalg.eigvals(np.stack(stars)).astype(np.complex128)
 
 
 def _difference(network: AsynchronousNetwork, degree: Degree) -> tuple[float, int]:
@@ -207,7 +214,7 @@ def _graph(record: Record) -> Figure:
     payload = {name: record.data[name] for name in ("nodes", "edges", "frames")}
     caption = (
         f"The paper's Figure 1, seed {record.data['shown']}: the width of an edge is its weight. Step by step below: the nodes' "
-        "values, and the eigenvalues at each node in its last turn."
+        "values, and the eigenvalues at each node in its last turn; before training those of the first weights."
     )
     return Figure("network", f"{record.task['mode']}: the network before and after", payload, caption)
 
@@ -217,9 +224,7 @@ def _components(record: Record) -> Figure:
     acting = [i for i, own in enumerate(frames[-1]["eigenvalues"]) if own]
     panels: list[dict[str, Any]] = []
     for node in acting:
-        shown = [
-            (x, frame["eigenvalues"][node]) for x, frame in zip(at, frames, strict=True) if frame["eigenvalues"][node]
-        ]
+        shown = [(x, frame["eigenvalues"][node]) for x, frame in zip(at, frames, strict=True) if x]  # for the log axis
         gone = [
             {"x": x, "label": name}
             for x, frame in zip(at, frames, strict=True)
@@ -228,7 +233,12 @@ def _components(record: Record) -> Figure:
         ]
         for part, name in enumerate(("real", "imaginary")):
             series = [
-                {"label": f"n{i}", "x": [x for x, _ in shown], "y": [own[i][part] for _, own in shown], "colour": i}
+                {
+                    "label": f"position {i}",
+                    "x": [x for x, _ in shown],
+                    "y": [own[i][part] for _, own in shown],
+                    "colour": i,
+                }
                 for i in range(len(frames[-1]["eigenvalues"]))
             ]
             panels.append({"y_label": f"at n{node}, {name}", "series": series, "marks": gone})

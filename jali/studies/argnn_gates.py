@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from jali.models.asynchronous import ERROR_SCALE, AsynchronousNetwork
-from jali.models.asynchronous_values import Channel, Floats, SpectralRule, Training
-from jali.models.truth_tables import GATES, TruthTable
-from jali.report.tables import Cell
+from jali.models.asynchronous_values import Floats, Training
+from jali.models.truth_tables import GATES
+from jali.report.tables import NONE, Cell
+from jali.studies.argnn_runs import MODES, cut_at_random, lost_by, new_network, runs_of, train
 from jali.studies.base import (
     Figure,
     Interval,
@@ -32,13 +32,6 @@ from jali.studies.base import (
 
 CLOSE = 0.03  # how far an error may be from that without pruning to count as the same
 NOISE = 1e-6  # imaginary parts below are rounding: eigenvalues that coincide part by some 1e-8
-MODES: dict[str, SpectralRule | None] = {
-    "none": None,
-    "D": SpectralRule("directed", "lapack-order"),
-    "D_W": SpectralRule("weighted", "lapack-order"),
-    "D by eigenvector": SpectralRule("directed", "eigenvector"),
-    "D_W by eigenvector": SpectralRule("weighted", "eigenvector"),
-}
 RANDOM = "random, as many as D_W"
 CONTROLLED = "D_W"  # what the random control loses as many edges as
 HIDDEN = (0, 1, 2, 3, 4, 5)
@@ -94,48 +87,14 @@ class ArgnnGates(Study):
     def summary(self, records: Sequence[Record]) -> list[Table]:
         if not records:
             return []
-        return [_errors(records), _removed(records), _claims(records), _made_of_rounding(records), _time(records)]
+        return [
+            _errors(records), _removed(records), _agreement(records), _claims(records), _made_of_rounding(records),
+            _time(records),
+        ]  # fmt: skip
 
     def figures(self, records: Sequence[Record]) -> list[Figure]:
         gates = list(dict.fromkeys(record.task["gate"] for record in records))
         return [figure for gate in gates for figure in _figures(records, gate)]
-
-
-def new_network(
-    table: TruthTable,
-    hidden: int,
-    seeds: Sequence[int],
-    channel: Channel | None = None,
-    error_scale: float = ERROR_SCALE,
-) -> AsynchronousNetwork:
-    """One run per seed, of the size that the table needs."""
-    return AsynchronousNetwork(
-        table.x.shape[1], hidden, table.y.shape[1], seeds=seeds, channel=channel, error_scale=error_scale
-    )
-
-
-def cut_at_random(network: AsynchronousNetwork, counts: Sequence[float]) -> None:
-    """Each run loses its count of edges, drawn by its seed among those between nodes that act: no rule takes others."""
-    gone = []
-    for edges, seed, count in zip(network.adjacency, network.seeds, counts, strict=True):
-        places = np.argwhere(edges & (np.arange(network.nodes) >= network.inputs))[:, ::-1]
-        gone.append(places[np.random.default_rng([seed, 4]).choice(len(places), int(count), replace=False)].tolist())
-    network.cut(gone)
-
-
-def lost_by(mode: str, task: Task, workspace: RecordStore) -> list[float]:
-    """How many edges each run lost in the record of this task by another mode, which ran before."""
-    wanted = {**task.key, "mode": mode}
-    return next(r.data["runs"]["removed"] for r in workspace.records() if (r.task, r.config) == (wanted, task.config))
-
-
-def train(
-    network: AsynchronousNetwork, table: TruthTable, rule: SpectralRule | None, config: dict[str, Any]
-) -> Training:
-    """Train every run on its own random rows."""
-    drawn = (table.draw(config["inputs"], seed) for seed in network.seeds)
-    x, y = (np.stack(part) for part in zip(*drawn, strict=True))
-    return network.train(x, y, updates=config["updates"], rule=rule)
 
 
 def _recorded(training: Training, errors: Floats) -> tuple[dict[str, Metric], dict[str, list[float]]]:
@@ -151,14 +110,6 @@ def _recorded(training: Training, errors: Floats) -> tuple[dict[str, Metric], di
 
 
 # --- tables and figures ----------------------------------------------------------------------------------------------
-
-
-def runs_of(records: Sequence[Record], number: str, **key: Any) -> list[float]:
-    """That number of every run of the record with this key; empty where there is none."""
-    for record in records:
-        if all(record.task.get(name) == value for name, value in key.items()):
-            return list(record.data["runs"][number])
-    return []
 
 
 def _cells(records: Sequence[Record]) -> list[tuple[str, str, int]]:
@@ -184,9 +135,9 @@ def _by_size(
 
 def _errors(records: Sequence[Record]) -> Table:
     caption = (
-        "Mean |output − target| over the rows of the gate after training, mean ± 95 % interval over the runs; in brackets the "
-        "paper's mean. Without hidden nodes XOR has no solution. Random: a network trained without as many of the edges "
-        "between nodes that act as D_W removed in the run of the same seed."
+        f"Mean |output − target| over the rows of the gate after {records[0].config['inputs']:,} inputs (the paper: 2,000), "
+        "mean ± 95 % interval over the runs; in brackets the paper's mean. Without hidden nodes XOR has no solution. Random: "
+        "a network trained without as many of the edges between nodes that act as D_W removed in the run of the same seed."
     )
     return Table("Error after training", *_by_size(records, "error", PAPER_ERROR, 4), caption)
 
@@ -198,6 +149,26 @@ def _removed(records: Sequence[Record]) -> Table:
         "one per hidden node, of (h + 1)(h + 2) edges. The falling share in the paper's Figure 3 is that of this rule."
     )
     return Table("Edges removed", *_by_size(records, "removed", PAPER_REMOVED, 1, "none", RANDOM), caption)
+
+
+def _agreement(records: Sequence[Record]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for label, number, paper, digits in (("error", "error", PAPER_ERROR, 4), ("edges", "removed", PAPER_REMOVED, 1)):
+        inside, far, where = [], 0.0, NONE
+        for gate, mode, hidden in _cells(records):
+            if (gate, mode) not in paper:
+                continue
+            theirs, ours = (
+                paper[gate, mode][hidden],
+                mean_interval(runs_of(records, number, gate=gate, mode=mode, hidden=hidden)),
+            )
+            gap = abs(theirs - ours.mean)
+            inside.append(gap <= (ours.half or 0.0) + 0.5 * 10.0**-digits)  # the paper's means are rounded
+            if not inside[-1] and gap > far:
+                far, where = gap, f"{gate}, {mode}, {hidden} hidden: {theirs:.{digits}f} beside {ours.text(digits)}"
+        rows.append((label, len(inside), sum(inside), where))
+    caption = "How many of the paper's means lie in our 95 % intervals. The paper's own spread is not counted."
+    return Table("The paper's means", ("", "compared", "in our interval", "farthest outside"), tuple(rows), caption)
 
 
 def _paired(records: Sequence[Record], number: str, gate: str, hidden: int, first: str, second: str) -> Interval:
@@ -213,15 +184,17 @@ def _claims(records: Sequence[Record]) -> Table:
             mode: _paired(records, "error", gate, hidden, mode, "none") for mode in (*MODES, RANDOM) if mode != "none"
         }
         close = all(abs(worse[mode].mean) <= CLOSE for mode in ("D", "D_W"))
-        verdicts = (_yes(more.mean - (more.half or 0.0) > 0), _yes(close))
-        rows.append((f"{gate}, {hidden} hidden", more.text(2), *verdicts, *(each.text(3) for each in worse.values())))
+        verdicts = (NONE if more.half is None else _yes(more.mean - more.half > 0), _yes(close))
+        chance = _paired(records, "error", gate, hidden, CONTROLLED, RANDOM)
+        errors = (each.text(3) for each in (*worse.values(), chance))
+        rows.append((f"{gate}, {hidden} hidden", more.text(2), *verdicts, *errors))
     caption = (
         "Paired by seed, mean ± 95 % interval. The paper: D_W removes consistently more than D, and pruning leaves the error "
         f"as it is. More: the whole interval is above 0. Within {CLOSE:g}: the means of D and D_W."
     )
     columns = (
         "", "edges removed: D_W − D", "more?", f"error within {CLOSE:g}?",
-        *(f"error: {mode} − none" for mode in (*MODES, RANDOM) if mode != "none"),
+        *(f"error: {mode} − none" for mode in (*MODES, RANDOM) if mode != "none"), "error: D_W − random",
     )  # fmt: skip
     return Table("The paper's claims", columns, tuple(rows), caption)
 
@@ -282,7 +255,7 @@ def _series(records: Sequence[Record], number: str, gate: str, mode: str, of_edg
         x.append(hidden)
         y.append(float(values.mean()))
         error.append(float(values.std()))
-    return {"label": mode, "x": x, "y": y, "error": error}
+    return {"label": mode, "colour": (*MODES, RANDOM).index(mode), "x": x, "y": y, "error": error}
 
 
 STUDY = ArgnnGates()

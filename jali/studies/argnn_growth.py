@@ -20,7 +20,7 @@ from jali.models.asynchronous import AsynchronousNetwork
 from jali.models.asynchronous_values import Floats, SpectralRule
 from jali.models.truth_tables import TruthTable, parity
 from jali.report.tables import Cell
-from jali.studies.argnn_gates import cut_at_random, lost_by, new_network
+from jali.studies.argnn_runs import cut_at_random, lost_by, new_network
 from jali.studies.base import (
     Figure,
     Interval,
@@ -38,7 +38,7 @@ from jali.studies.base import (
 DIGITS = "digits"
 SIZES: tuple[tuple[str, int, tuple[int, ...]], ...] = (  # task, inputs shown, hidden nodes
     ("parity of 2", 4000, (2, 5, 10, 20, 40)),
-    ("parity of 4", 20000, (5, 10, 20)),
+    ("parity of 4", 20000, (5, 10, 20, 40)),
     ("parity of 5", 40000, (10,)),
     ("parity of 6", 40000, (20,)),
     ("parity of 6", 1000, (100,)),

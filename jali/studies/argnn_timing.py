@@ -16,7 +16,7 @@ import numpy as np
 from jali.models.asynchronous_values import Channel, Floats
 from jali.models.truth_tables import GATES
 from jali.report.tables import Cell
-from jali.studies.argnn_gates import MODES, cut_at_random, lost_by, new_network, runs_of, train
+from jali.studies.argnn_runs import MODES, cut_at_random, lost_by, new_network, runs_of, train
 from jali.studies.base import (
     Comparison,
     Figure,
