@@ -146,6 +146,16 @@ def test_edges_cut_by_hand_are_edges_that_never_were():
     assert cut.weights[1].tobytes() == whole.weights[0].tobytes()
 
 
+def test_a_network_that_loses_nothing_at_rest_trains_as_if_nobody_had_asked():
+    asked, never = (AsynchronousNetwork(2, 0, 2, seeds=[1, 2]) for _ in range(2))
+    asked.cut([[(2, 3)], [(2, 3)]])  # no cycle is left, and so no pair of eigenvalues
+    never.cut([[(2, 3)], [(2, 3)]])
+    assert asked.prune(SpectralRule()) == ((), ())
+    for network in (asked, never):
+        network.train(*XOR.draw(30, 0)[:1], np.zeros((30, 2)))
+    assert asked.weights.tobytes() == never.weights.tobytes()
+
+
 def test_weights_stop_at_the_clip():
     network = AsynchronousNetwork(2, 2, 1, seeds=[0], clip=1.25)
     network.train(*XOR.draw(200, 0))

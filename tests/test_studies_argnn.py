@@ -127,6 +127,9 @@ def test_before_during_and_after_are_three_times_and_controls_lose_as_much(
     assert runs("D_W", "after", "learning error") == runs("none", "during", "learning error")
     assert runs(CONTROLS["D_W"], "after", "learning error") == runs("none", "during", "learning error")
     assert sum(runs("D_W", "after", "removed")) > 0
+    kept = [k for k, count in enumerate(runs("D", "before", "removed")) if not count]
+    assert kept
+    assert all(runs("D", "before", "error")[k] == runs("none", "during", "error")[k] for k in kept)
     assert runs("D_W", "after", "error") != runs("none", "during", "error")
     assert sum(runs("D_W by eigenvector", "before", "removed")) > 0
     assert runs("D_W by eigenvector", "before", "learning error") != runs("none", "during", "learning error")
@@ -267,9 +270,13 @@ def test_lstms_are_pruned_by_every_choice_and_validation_chooses_the_variant(tmp
     assert best in LAPLACIANS
     assert scores[best]["cut validation"].value == max(scores[name]["cut validation"].value for name in LAPLACIANS)
     assert len({scores[name]["cut validation"].value for name in CHOICES}) > len(CHOICES) / 2, "choices differ"
-    _, paired = ArgnnLstm().summary(found.records)
+    _, variants, paired = ArgnnLstm().summary(found.records)
+    every = dict(zip(variants.columns, variants.rows[0], strict=True))
+    assert every[""] == "digits, 75 %, cut"
     ours, random = scores[best]["cut test"].value, scores["random"]["cut test"].value
     assert paired.rows[0][:3] == ("digits, 75 %, cut", best, f"{100 * (ours - random):.1f}")
+    assert every[best.removeprefix("laplacian, ")] == paired.rows[0][2]
+    assert len(every) == 1 + len(LAPLACIANS)
 
 
 def test_gate_by_gate_every_gate_loses_the_same_share_and_its_smallest_weights() -> None:

@@ -132,6 +132,7 @@ class AsynchronousNetwork:
     def prune(self, rule: SpectralRule) -> tuple[tuple[Event, ...], ...]:
         """Prune a network at rest, before or after training: nodes decide in random order until none removes an edge.
 
+        The orders of a training that follows are those that it would have had anyway.
         Raises :class:`ModelError` for what is no rule, :class:`DynamicsError` where eigenvalues are not found.
         """
         from jali.models.asynchronous_steps import prune_still
@@ -140,9 +141,10 @@ class AsynchronousNetwork:
             raise ModelError("prune needs a rule; give a SpectralRule, e.g. SpectralRule('weighted')")
         setting, found = self._setting(1, False, rule), []
         for seed, run in zip(self.seeds, self._runs, strict=True):
-            log = self._log(0, 0, run)
+            log, orders = self._log(0, 0, run), run.random.copy()
             if not prune_still(run, setting, log):
                 raise DynamicsError(f"run of seed {seed}: the eigenvalues of a node did not converge")
+            run.random[:] = orders
             found.append(_events(log))
         return tuple(found)
 
