@@ -59,7 +59,14 @@ STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it
     DYNAMICS: (),
     FAST: ("iso-accuracy",),
     ROOT / "docs" / "expanders.md": ("expander-mnist", "expander-speech", "expander-controls"),
-    ROOT / "docs" / "argnn.md": ("argnn-gates", "argnn-eigen", "argnn-timing", "argnn-growth", "argnn-lstm"),
+    ROOT / "docs" / "argnn.md": (
+        "argnn-gates",
+        "argnn-xor",
+        "argnn-eigen",
+        "argnn-timing",
+        "argnn-growth",
+        "argnn-lstm",
+    ),
 }
 
 

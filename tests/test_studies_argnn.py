@@ -21,6 +21,7 @@ from jali.studies.argnn_growth import ArgnnGrowth
 from jali.studies.argnn_lstm import CHOICES, LAPLACIANS, ArgnnLstm, best_laplacian
 from jali.studies.argnn_runs import MODES, cut_at_random, new_network, train
 from jali.studies.argnn_timing import CHANNELS, CONTROLS, WHEN, ArgnnTiming
+from jali.studies.argnn_xor import SHOWN, ArgnnXor
 from jali.studies.runner import run_study
 
 
@@ -75,6 +76,18 @@ def test_the_tables_pair_the_modes_by_seed_and_the_page_has_the_figures(quick: t
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.count("<picture>") == 3
     assert "share of the edges removed" in page
+
+
+def test_more_runs_of_xor_are_those_of_the_gates_and_more(quick: tuple[Path, tuple], tmp_path: Path) -> None:
+    found = run_study(ArgnnXor(), tmp_path, seeds=4, quick=True, console=Console(file=io.StringIO()))
+    of = {(r.task["mode"], r.task["hidden"]): r.data["runs"] for r in quick[1]}
+    assert {(r.task["mode"], r.task["hidden"]) for r in found.records} == {(m, h) for m in SHOWN for h in (2, 3)}
+    for record in found.records:
+        assert record.data["runs"]["error"][:3] == of[record.task["mode"], record.task["hidden"]]["error"]
+    (table,) = ArgnnXor().summary(found.records)
+    removed = [r.data["runs"]["removed"] for r in found.records if r.task["hidden"] == 2 and r.task["mode"] != "none"]
+    assert table.rows[0][:2] == ("2 hidden", 4)
+    assert str(table.rows[0][4]).startswith(f"{np.subtract(removed[1], removed[0]).mean():.2f} ± ")
 
 
 def test_the_papers_numbers_keep_the_bound_of_its_node_rule() -> None:

@@ -65,12 +65,16 @@ class ArgnnGates(Study):
 
     def tasks(self, settings: Settings) -> list[Task]:
         gates, hidden = (("XOR",), (0, 2, 3)) if settings.quick else (tuple(GATES), HIDDEN)
+        return self.cells(settings, gates, (*MODES, RANDOM), hidden)
+
+    def cells(self, settings: Settings, gates: Sequence[str], modes: Sequence[str], sizes: Sequence[int]) -> list[Task]:
+        """A task per gate, mode and number of hidden nodes."""
         config = {"inputs": 300 if settings.quick else 2000, "updates": 10, "seeds": list(settings.seeds)}
         return [
             Task({"gate": gate, "mode": mode, "hidden": h}, f"{gate}, {mode}, {h} hidden", settings.seeds[0], config)
             for gate in gates
-            for mode in (*MODES, RANDOM)
-            for h in hidden
+            for mode in modes
+            for h in sizes
         ]
 
     def run(self, task: Task, workspace: RecordStore, progress: Progress) -> Record:
@@ -171,7 +175,8 @@ def _agreement(records: Sequence[Record]) -> Table:
     return Table("The paper's means", ("", "compared", "in our interval", "farthest outside"), tuple(rows), caption)
 
 
-def _paired(records: Sequence[Record], number: str, gate: str, hidden: int, first: str, second: str) -> Interval:
+def paired(records: Sequence[Record], number: str, gate: str, hidden: int, first: str, second: str) -> Interval:
+    """How much more of ``number`` the first mode has than the second, run by run."""
     ours, theirs = (runs_of(records, number, gate=gate, mode=mode, hidden=hidden) for mode in (first, second))
     return mean_interval(np.subtract(ours, theirs).tolist() if len(ours) == len(theirs) else [])
 
@@ -179,13 +184,13 @@ def _paired(records: Sequence[Record], number: str, gate: str, hidden: int, firs
 def _claims(records: Sequence[Record]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for gate, hidden in dict.fromkeys((gate, hidden) for gate, _, hidden in _cells(records) if hidden):
-        more = _paired(records, "removed", gate, hidden, "D_W", "D")
+        more = paired(records, "removed", gate, hidden, "D_W", "D")
         worse = {
-            mode: _paired(records, "error", gate, hidden, mode, "none") for mode in (*MODES, RANDOM) if mode != "none"
+            mode: paired(records, "error", gate, hidden, mode, "none") for mode in (*MODES, RANDOM) if mode != "none"
         }
         close = all(abs(worse[mode].mean) <= CLOSE for mode in ("D", "D_W"))
-        verdicts = (NONE if more.half is None else _yes(more.mean - more.half > 0), _yes(close))
-        chance = _paired(records, "error", gate, hidden, CONTROLLED, RANDOM)
+        verdicts = (verdict(more), _yes(close))
+        chance = paired(records, "error", gate, hidden, CONTROLLED, RANDOM)
         errors = (each.text(3) for each in (*worse.values(), chance))
         rows.append((f"{gate}, {hidden} hidden", more.text(2), *verdicts, *errors))
     caption = (
@@ -197,6 +202,11 @@ def _claims(records: Sequence[Record]) -> Table:
         *(f"error: {mode} − none" for mode in (*MODES, RANDOM) if mode != "none"), "error: D_W − random",
     )  # fmt: skip
     return Table("The paper's claims", columns, tuple(rows), caption)
+
+
+def verdict(difference: Interval) -> str:
+    """Whether a difference is above 0 beyond doubt; one run has no interval and so no verdict."""
+    return NONE if difference.half is None else _yes(difference.mean - difference.half > 0)
 
 
 def _yes(holds: bool) -> str:
