@@ -265,7 +265,7 @@ def _series(records: Sequence[Record], number: str, gate: str, mode: str, of_edg
         x.append(hidden)
         y.append(float(values.mean()))
         error.append(float(values.std()))
-    return {"label": mode, "colour": (*MODES, RANDOM).index(mode), "x": x, "y": y, "error": error}
+    return {"label": mode, "x": x, "y": y, "error": error}
 
 
 STUDY = ArgnnGates()
