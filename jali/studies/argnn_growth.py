@@ -243,12 +243,15 @@ def _figure(records: Sequence[Record]) -> Figure:
         for mode in (CONTROLLED, "D_W"):
             points = [(h, _share(_runs(records, task, h, mode), "removed")) for h in sizes]
             known = [(h, values) for h, values in points if values]
-            if known and (mode == CONTROLLED or task == "parity of 2"):
+            if len(known) > 1 and (mode == CONTROLLED or task == "parity of 2"):
                 series.append({
                     "label": f"{task}, {mode}", "x": [h for h, _ in known], "y": [float(np.mean(v)) for _, v in known],
                 })  # fmt: skip
     payload = {"x_label": "hidden nodes", "y_label": "edges removed (%)", "series": series, "log_x": True}
-    caption = "Means over seeds. By positions in LAPACK's output (D_W) at most one edge per hidden node can go."
+    caption = (
+        "Means over seeds of the tasks put to networks of several sizes. By positions in LAPACK's output (D_W) at "
+        "most one edge per hidden node can go."
+    )
     return Figure("lines", "Share of the edges removed as the network grows", payload, caption)
 
 
