@@ -61,7 +61,7 @@ SETTINGS = {
     "iris": Setting("iris", (6,), 20, SMALL),
     "iris-3": Setting("iris-3", (6,), 20, SMALL),
     "vowel": Setting("vowel", (4,), 5, SMALL),
-    "mnist": Setting("mnist", (50, 30), 5, Descent(rate=0.3, epochs=27, batch=128), CHOICES[:2], draws=1, dtype="float32",
+    "mnist": Setting("mnist", (50, 30), 5, Descent(rate=0.3, epochs=27, batch=128), draws=1, dtype="float32",
                      apart=True, place=14 * 28 + 14),
 }  # fmt: skip
 WEIGHTS = {
