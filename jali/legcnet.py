@@ -6,18 +6,23 @@ networks", Chaos Theory and Applications 7 (2025) 154-165. LEGCNet-FT looks at t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from torch import Tensor, nn
+from torch import nn
 
+from jali.criterion import get
 from jali.errors import BudgetError
 from jali.evidence import Trajectory, trajectory
-from jali.evidence.twins import Method, Perturbation, Training, Watch
+from jali.evidence.twins import Perturbation, Training, Watch
+from jali.evidence.windows import Method
+from jali.plain import is_finite
 from jali.planning import plan
 from jali.plans import Budget, Plan
-from jali.surgery.mask import mask
+from jali.surgery.mask import mask, planned_sites
+from jali.surgery.zeros import Zeros
 
 Goes = Literal["non-causal", "causal"]
 
@@ -64,33 +69,45 @@ def legcnet(
 
     Raises what :func:`jali.trajectory` and :func:`jali.plan` raise, :class:`BudgetError` also where no weight goes.
     """
+    budget, chosen = natural_budget(p, goes), {"goes": goes, **(options or {})}
+    get("causal", chosen)  # refuses wrong options before the training, not after it
     seen, dense = trajectory(
         model, train, watch, perturbation=perturbation, window=window, stride=stride, method=method, most=iterations
     )
-    made = plan(
-        model, "causal", natural_budget(p, goes), granularity="weight", sites=list(sites),
-        options={"goes": goes, **(options or {})}, trajectory=seen,
-    )  # fmt: skip
+    try:
+        made = plan(model, "causal", budget, granularity="weight", sites=list(sites), options=chosen, trajectory=seen)
+    except BudgetError as error:
+        raise BudgetError(f"{error}; {_untested(seen, chosen)}") from None
     ticket = mask(model, made)
-    done = sum(1 for _ in held(ticket, train))
+    done = sum(1 for _ in held(ticket, made, train))
     return Ticket(ticket, dense, made, seen, done)
+
+
+def _untested(seen: Trajectory, options: Mapping[str, Any]) -> str:
+    """How many weights of a training cannot be tested, and why: what may have kept all of them."""
+    tests = seen.tests(**{name: options[name] for name in ("max_lag", "select") if name in options})
+    words = [word for found in tests.values() for word in found.words]
+    counts = Counter(word for word in words if word)
+    why = ", ".join(f"{count} {word}" for word, count in counts.most_common())
+    return f"of {len(words)} weights and biases {counts.total()} cannot be tested{f' ({why})' if why else ''}"
 
 
 def natural_budget(p: float = 0.05, goes: Goes = "non-causal") -> Budget:
     """The budget of criterion ``causal`` whose weights go with a p-value above (non-causal) or below (causal) ``p``."""
-    if not 0.0 < p < 1.0:
-        raise BudgetError(f"p = {p} is outside (0, 1); the paper takes 0.05")
+    if not (is_finite(p) and 0 < p < 1):
+        raise BudgetError(f"p = {p!r} is not a number in (0, 1); the paper takes 0.05")
+    if goes not in get_args(Goes):
+        raise BudgetError(f"goes={goes!r} is unknown; it is 'non-causal' or 'causal'")
     return Budget(threshold=-p if goes == "non-causal" else p - 1.0)
 
 
-def held(model: nn.Module, train: Training) -> Iterator[object]:
-    """``train(model)``, with every weight that is zero now zero again after each iteration."""
-    gone: list[tuple[Tensor, Tensor]] = []
-    for parameter in model.parameters():
-        weight = parameter.detach()
-        if weight.dim() > 1 and (weight == 0).any():
-            gone.append((weight, weight == 0))
+def held(model: nn.Module, made: Plan, train: Training) -> Iterator[object]:
+    """``train(model)``, with the weights that ``made`` removes zero before, and again after each iteration.
+
+    Their gradients are zero while it runs, so that a norm that clips them counts what is there.
+    """
+    zeros = Zeros(model, list(planned_sites(model, made).values()), None)
+    zeros.set(made)
     for step in train(model):
-        for weight, zero in gone:
-            weight[zero] = 0.0
+        zeros.hold()
         yield step

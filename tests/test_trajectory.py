@@ -238,6 +238,27 @@ def test_a_training_whose_length_depends_on_the_weights_is_refused():
         jali.trajectory(network(), train, accuracy, window=10)
 
 
+@pytest.mark.parametrize("given", [None, "a", [], [0.5, "b"]])
+def test_a_watch_that_returns_no_number_is_refused(given):
+    with pytest.raises(DataError, match="return a number"):
+        jali.trajectory(network(), training(), lambda model: given, window=10)
+    counts = iter((1, 2))
+    with pytest.raises(DataError, match="the same count of them every time"):
+        jali.trajectory(network(), training(), lambda model: np.zeros(next(counts)), window=10)
+
+
+def test_a_training_that_is_no_generator_is_refused():
+    with pytest.raises(DataError, match="returned a NoneType; it must be a generator"):
+        jali.trajectory(network(), lambda model: None, accuracy, window=10)
+
+
+def test_a_trajectory_without_a_window_is_none():
+    seen, _ = jali.trajectory(network(), training(), accuracy, window=10)
+    assert len(seen.until(10)) == 1
+    with pytest.raises(DataError, match="no window had closed after 9 iterations; the first one does after 10"):
+        seen.until(9)
+
+
 def test_a_perturbation_without_effect_is_refused():
     def train(model):
         for t in range(30):
@@ -351,6 +372,11 @@ def test_a_plan_without_a_trajectory_or_with_another_models_is_refused():
     seen, _ = jali.trajectory(network(), training(), accuracy, window=10)
     with pytest.raises(DataError, match=r"no weights of site 'rnn.l0'; it has 1.weight"):
         jali.plan(model, "causal", 0.5, granularity="weight", trajectory=seen)
+    with pytest.raises(DataError, match="the trajectory is an int"):
+        jali.plan(model, "causal", 0.5, granularity="weight", trajectory=3)
+    wider, _ = jali.trajectory(network("GRU"), training(), accuracy, window=10)
+    with pytest.raises(DataError, match=r"'rnn.weight_ih_l0' of shape \(12, 2\), the model one of \(16, 2\)"):
+        jali.plan(model, "causal", 0.5, granularity="weight", trajectory=wider)
     many = replace(seen, performance=np.zeros((len(seen), 3)))
     with pytest.raises(DataError, match=r"watched \(3,\) numbers per window"):
         jali.plan(network(), "causal", 0.5, granularity="weight", sites=["*"], trajectory=many)
@@ -367,7 +393,7 @@ def test_a_ticket_starts_from_the_initial_weights_and_keeps_its_zeros(name):
     ticket = legcnet(model, train, accuracy, window=20, goes="non-causal")
     assert ticket.share == 1.0
     masked = jali.mask(model, ticket.plan)
-    for _ in held(masked, train):
+    for _ in held(masked, ticket.plan, train):
         pass
     assert 0 < ticket.plan.sparsity < 1
     for (parameter, p), q in zip(ticket.model.named_parameters(), masked.parameters(), strict=True):
@@ -399,7 +425,61 @@ def test_the_partial_procedure_looks_at_the_beginning_only():
         assert all((one.keep[field] == other.keep[field]).all() for field in one.keep)
 
 
-@pytest.mark.parametrize("p", [0.0, 1.0, -0.1, 2.0])
+@pytest.mark.parametrize("p", [0.0, 1.0, -0.1, 2.0, float("nan"), "a"])
 def test_a_threshold_is_a_probability(p):
-    with pytest.raises(BudgetError, match="outside"):
+    with pytest.raises(BudgetError, match="not a number in"):
         natural_budget(p)
+
+
+def test_a_reading_that_there_is_not_is_refused_before_the_training():
+    with pytest.raises(BudgetError, match="goes='noncausal' is unknown"):
+        natural_budget(0.05, "noncausal")
+    with pytest.raises(CriterionError, match="option correction is 'bonferroni'"):
+        legcnet(network(), refused, accuracy, options={"correction": "bonferroni"})
+
+
+def refused(model):
+    raise AssertionError("trained")
+
+
+def test_weights_that_start_at_zero_and_are_not_removed_are_trained():
+    model = network("LSTM")
+    nn.init.zeros_(model.head.weight)
+    ticket = legcnet(model, training(300), accuracy, window=20, sites=["rnn.l0"])
+    assert (ticket.model.head.weight != 0).all()
+    assert (ticket.model.rnn.weight_hh_l0 == 0).any()
+
+
+def test_a_network_whose_weights_cannot_be_tested_says_why_nothing_goes():
+    def broken(model):
+        for t, _ in enumerate(training(200)(model)):
+            if t == 100:
+                with torch.no_grad():
+                    model[1].weight[0, 0] = float("nan")
+            yield
+
+    with pytest.raises(BudgetError, match=r"of 38 weights and biases 38 cannot be tested \(38 not finite\)"):
+        legcnet(
+            network(), broken, lambda model: float(model[3].bias.nan_to_num()[0]) + torch.rand(()).item(), window=10
+        )
+    with pytest.raises(BudgetError, match=r"38 cannot be tested \(38 too short\)"):
+        legcnet(network(), training(80), accuracy, window=20)
+
+
+@pytest.mark.parametrize(("value", "word"), [(0.5, "constant over 6 windows"), (float("nan"), "not finite over 6")])
+def test_a_performance_that_tells_nothing_is_refused(value, word):
+    with pytest.raises(CriterionError, match=word):
+        legcnet(network(), training(60), lambda model: value, window=10)
+
+
+def test_the_tests_of_a_trajectory_are_those_of_the_criterion_by_parameter():
+    model = network("GRU")
+    seen, _ = jali.trajectory(model, training(300), accuracy, window=20)
+    site = sites(model)[0]
+    found, own = seen.tests(), collect(model, None, [site], ("trajectory",), trajectory=seen).sites["rnn.l0"]
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    field = judge(own, max_lag=2, select="aic")["w_rec"]
+    np.testing.assert_array_equal(found["rnn.weight_hh_l0"].p, field.p)  # packed gate after gate, as the view is
+    assert found["rnn.weight_hh_l0"].words == field.words
+    with pytest.raises(DataError, match=r"watched \(3,\) numbers"):
+        replace(seen, performance=np.zeros((len(seen), 3))).tests()

@@ -15,6 +15,7 @@ import numpy as np
 from jali.errors import CriterionError
 from jali.evidence import SiteEvidence
 from jali.maths.granger import GrangerTests, corrected, granger
+from jali.maths.series import FINE, PROBLEMS, standardized
 from jali.view import View
 
 SUMMARY = "p-value of a weight's training causing the accuracy (Sahu et al. 2025); needs a trajectory"
@@ -39,8 +40,12 @@ def score_weights(
 
     What the test could not judge (a weight that never differed, a series too short or not finite: :func:`judge` says which)
     stays unless ``untested`` is "remove". ``correction`` of the p-values is within the site.
+
+    Raises :class:`CriterionError` for a performance that is constant or not finite: it tells nothing of any weight.
     """
     found = judge(evidence, max_lag=max_lag, select=select)
+    if evidence.trajectory is not None:
+        _refuse_silence(evidence.trajectory.performance)
     out = {}
     p = np.concatenate([each.p for each in found.values()])
     if correction != "none":
@@ -64,3 +69,13 @@ def judge(evidence: SiteEvidence, *, max_lag: int, select: Select) -> dict[str, 
             series = exponents.reshape(len(exponents), -1).T  # (weights, D)
             found[field] = granger(series, evidence.trajectory.performance, max_lag=max_lag, select=select)
     return found
+
+
+def _refuse_silence(watched: np.ndarray) -> None:
+    """:class:`CriterionError` for a performance (D,) that no series can cause."""
+    (problem,) = standardized(watched[None])[1]
+    if problem != FINE:
+        raise CriterionError(
+            f"no weight can be tested: what was watched is {PROBLEMS[problem]} over {len(watched)} windows (the last is "
+            f"{watched[-1]:g}); watch a finite number that changes, as the accuracy or the loss on the training examples"
+        )

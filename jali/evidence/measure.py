@@ -13,6 +13,7 @@ from jali.evidence.gradients import Loss, loss_gradients
 from jali.evidence.results import Evidence, SiteEvidence, SiteTrajectory
 from jali.evidence.states import state_uses
 from jali.evidence.twins import Trajectory
+from jali.plain import an
 from jali.site import Site
 from jali.view import unpacked
 
@@ -34,7 +35,7 @@ def collect(
     wanted = set(needs)
     if not wanted:
         return Evidence()
-    trained = _trained(trajectory, sites) if "trajectory" in wanted else {}
+    trained = _trained(trajectory, model, sites) if "trajectory" in wanted else {}
     items = batches(data) if wanted - {"trajectory"} else []
     uses = state_uses(model, items, sites) if "states" in wanted else {}
     gradients = loss_gradients(model, items, sites, loss) if "gradients" in wanted else {}
@@ -43,18 +44,26 @@ def collect(
     )
 
 
-def _trained(trajectory: Trajectory | None, sites: Sequence[Site]) -> dict[str, SiteTrajectory]:
-    if trajectory is None:
-        raise DataError("a trajectory is needed; record one with jali.trajectory(model, train, watch)")
+def _trained(trajectory: Any, model: nn.Module, sites: Sequence[Site]) -> dict[str, SiteTrajectory]:
+    if not isinstance(trajectory, Trajectory):
+        raise DataError(
+            f"the trajectory is {an(type(trajectory).__name__)}; record one with jali.trajectory(model, train, watch)"
+        )
     if trajectory.performance.ndim != 1:
         raise DataError(
             f"the trajectory watched {trajectory.performance.shape[1:]} numbers per window; watch one, of one network"
         )
-    out = {}
+    shapes, out = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}, {}
     for site in sites:
         prefix = f"{site.module}." if site.module else ""
         names = set(site.parameter_names().values())
         own = {name: values for name, values in trajectory.exponents.items() if name.startswith(prefix)}
+        for name, values in own.items():
+            if name in shapes and shapes[name] != values.shape[1:]:
+                raise DataError(
+                    f"the trajectory has {name!r} of shape {values.shape[1:]}, the model one of {shapes[name]}: record it on "
+                    "this model"
+                )
         exponents = unpacked(
             site, {name.removeprefix(prefix): v for name, v in own.items() if name.removeprefix(prefix) in names}
         )

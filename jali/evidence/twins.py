@@ -8,9 +8,8 @@ a window of it becomes one exponent as soon as it is full, so that no more than 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -18,15 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from jali.errors import DataError, ModelError
-from jali.maths.series_exponents import direct, rosenstein
+from jali.evidence.windows import Floats, Method, Windows
+from jali.maths.granger import GrangerTests, Select, granger
 from jali.modes import evaluation_mode
-from jali.plain import is_finite, is_whole
+from jali.plain import an, is_finite, is_whole
 
-Floats = NDArray[np.float64]
 Training = Callable[[nn.Module], Iterable[object]]  # trains its argument in place and yields after every iteration
 Watch = Callable[[nn.Module], ArrayLike]
-Method = Literal["direct", "rosenstein"]
-_CHUNK = 4096  # series that are reduced at a time
 
 
 @dataclass(frozen=True)
@@ -87,11 +84,33 @@ class Trajectory:
         return len(self.ends)
 
     def until(self, iterations: int) -> Trajectory:
-        """What a training that stopped after ``iterations`` would have left: the windows that had closed by then."""
+        """What a training that stopped after ``iterations`` would have left: the windows that had closed by then.
+
+        Raises :class:`DataError` where none had.
+        """
         count = int((self.ends <= iterations).sum())
+        if not count:
+            raise DataError(
+                f"no window had closed after {iterations} iterations; the first one does after {self.ends[0]}"
+            )
         exponents = {name: values[:count] for name, values in self.exponents.items()}
         parts = {name: getattr(self, name)[:count] for name in ("performance", "distance", "ends")}
         return replace(self, exponents=exponents, iterations=min(iterations, self.iterations), **parts)
+
+    def tests(self, *, max_lag: int = 2, select: Select | None = "aic") -> dict[str, GrangerTests]:
+        """Parameter → the test of every of its weights, in the order of its entries: p-values, lags, problems in words.
+
+        They are those of criterion ``causal`` (:func:`jali.maths.granger.granger`). Raises :class:`DataError` for a trajectory of
+        a bank of networks.
+        """
+        if self.performance.ndim != 1:
+            raise DataError(
+                f"the trajectory watched {self.performance.shape[1:]} numbers per window; watch one, of one network"
+            )
+        return {
+            name: granger(values.reshape(len(self), -1).T, self.performance, max_lag=max_lag, select=select)
+            for name, values in self.exponents.items()
+        }
 
 
 def trajectory(
@@ -118,8 +137,8 @@ def trajectory(
     before the first iteration, in all weights), or "rosenstein", the slope of the mean log divergence within the series.
 
     Raises :class:`DataError` for a training that ends before the first window closes, that lasts longer for one of
-    the twins, or that is not deterministic (its first iterations are run twice), for a perturbation without any effect, and
-    for windows out of range.
+    the twins, or that is not deterministic (its first iterations are run twice), for a perturbation without any effect, for
+    windows out of range, and for a ``train`` that is no generator or a ``watch`` that returns no numbers.
     """
     stride = window if stride is None else stride
     _check_windows(window, stride, most)
@@ -132,12 +151,12 @@ def trajectory(
         twin = copy.deepcopy(model)
         moved.apply(twin)
         one, other = _Run(copy.deepcopy(model), train, state), _Run(twin, train, state)
-        windows = _Windows(one.model, other.model, window, stride, method, moved.delta, len(moved.indices))
+        windows = Windows(one.model, other.model, window, stride, method, moved.delta, len(moved.indices))
         done = 0
         while (most is None or done < most) and _together(one, other):
             done += 1
             if windows.add(done):
-                windows.watched.append(_watched(one.model, watch))
+                windows.watched.append(_watched(one.model, watch, windows.watched[:1]))
     if not windows.ends:
         raise DataError(
             f"the training ended after {done} iterations, before a window of {window} was full; train longer, or give a "
@@ -148,7 +167,11 @@ def trajectory(
             f"the twins never parted: {moved.parameter}{list(moved.indices[0])} has no effect on the training, as the weight of "
             "an input that is always 0; perturb another one"
         )
-    return windows.result(done, stride, moved), one.model
+    seen = Trajectory(
+        windows.all_exponents(), np.stack(windows.watched), np.array(windows.distance), np.array(windows.ends), done, window,
+        stride, method, moved,
+    )  # fmt: skip
+    return seen, one.model
 
 
 def _check_windows(window: int, stride: int, most: int | None) -> None:
@@ -165,7 +188,12 @@ class _Run:
 
     def __init__(self, model: nn.Module, train: Training, state: Tensor) -> None:
         self.model, self.state = model, state
-        self.steps = iter(train(model))
+        steps = train(model)
+        if not isinstance(steps, Iterable):
+            raise DataError(
+                f"train(network) returned {an(type(steps).__name__)}; it must be a generator that yields after every iteration"
+            )
+        self.steps = iter(steps)
 
     def advance(self) -> bool:
         """One more iteration; False when the training has ended."""
@@ -205,67 +233,13 @@ def _refuse_chance(model: nn.Module, train: Training, iterations: int = 3) -> No
 
 
 @torch.no_grad()
-def _watched(model: nn.Module, watch: Watch) -> Floats:
+def _watched(model: nn.Module, watch: Watch, before: Sequence[Floats]) -> Floats:
     with evaluation_mode(model):
-        return np.asarray(watch(model), dtype=np.float64)
-
-
-class _Windows:
-    """One window of the differences of all weights, and what became of those that were full."""
-
-    def __init__(
-        self, model: nn.Module, twin: nn.Module, window: int, stride: int, method: Method, delta: float, moved: int
-    ) -> None:
-        own = list(model.named_parameters())
-        self.names = {name: tuple(parameter.shape) for name, parameter in own}
-        self.pairs = list(zip((p.detach() for _, p in own), (q.detach() for q in twin.parameters()), strict=True))
-        count = sum(p.numel() for p, _ in self.pairs)
-        self.held = np.empty((window, count))  # one iterate per row
-        self.full, self.stride, self.method = 0, stride, method
-        self.parted, self.moved = False, moved  # whether more weights ever differed than were moved
-        self.before = np.full(
-            count, abs(delta)
-        )  # the differences just before the window: δ₀ before the first iteration
-        self.exponents: list[Floats] = []
-        self.watched: list[Floats] = []
-        self.distance: list[float] = []
-        self.ends: list[int] = []
-
-    def add(self, done: int) -> bool:
-        """Take the iterate ``done``; whether that closed a window."""
-        row, start = torch.from_numpy(self.held[self.full]), 0
-        for p, q in self.pairs:
-            row[start : start + p.numel()] = (q - p).reshape(-1)
-            start += p.numel()
-        self.full += 1
-        if self.full < len(self.held):
-            return False
-        self.parted |= bool(np.count_nonzero(self.held[-1]) > self.moved)
-        self.exponents.append(self._reduced())
-        self.distance.append(float(np.linalg.norm(self.held[-1])))
-        self.ends.append(done)
-        self.before = self.held[self.stride - 1].copy()
-        for first in range(0, len(self.held) - self.stride, self.stride):  # in pieces: copies that do not overlap
-            piece = self.held[first + self.stride : first + 2 * self.stride]
-            self.held[first : first + len(piece)] = piece
-        self.full = len(self.held) - self.stride
-        return True
-
-    def _reduced(self) -> Floats:
-        out = np.empty(self.held.shape[1])
-        for start in range(0, len(out), _CHUNK):
-            series = np.ascontiguousarray(self.held[:, start : start + _CHUNK].T)  # (S, W)
-            before = self.before[start : start + _CHUNK]
-            out[start : start + _CHUNK] = direct(series, before) if self.method == "direct" else rosenstein(series)
-        return out
-
-    def result(self, done: int, stride: int, moved: Perturbation) -> Trajectory:
-        flat, start, exponents = np.stack(self.exponents), 0, {}
-        for name, shape in self.names.items():
-            size = int(np.prod(shape))
-            exponents[name] = flat[:, start : start + size].reshape(len(flat), *shape)
-            start += size
-        return Trajectory(
-            exponents, np.stack(self.watched), np.array(self.distance), np.array(self.ends), done, len(self.held), stride,
-            self.method, moved,
-        )  # fmt: skip
+        given = watch(model)
+    try:
+        found = np.asarray([] if given is None else given, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if not found.size or any(found.shape != each.shape for each in before):
+        raise DataError(f"watch(network) returned {given!r:.80}; return a number, or the same count of them every time")
+    return found

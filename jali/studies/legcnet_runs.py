@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from jali.data import Dataset, load
 from jali.evidence import Perturbation, Trajectory, trajectory
-from jali.evidence.twins import Method
+from jali.evidence.windows import Method
 from jali.files import atomic_write
 from jali.maths.granger import GrangerTests, granger
 from jali.plain import parse_json
