@@ -28,7 +28,8 @@ from jali.evidence import Perturbation, trajectory  # noqa: E402
 from jali.maths.series_exponents import direct, rosenstein  # noqa: E402
 from jali.report.tables import markdown  # noqa: E402
 from jali.studies.legcnet_networks import Bank, Examples, descend, initial, widths  # noqa: E402
-from jali.studies.legcnet_runs import SETTINGS, examples_of, watched_accuracy  # noqa: E402
+from jali.studies.legcnet_settings import SETTINGS  # noqa: E402
+from jali.studies.legcnet_training import examples_of, watched_accuracy  # noqa: E402
 
 LIMITS = {"memory_gb": 1.5, "times": 3.0}
 

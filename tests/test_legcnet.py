@@ -24,16 +24,20 @@ from jali.studies import (
     legcnet_figure6,
     legcnet_runs,
     legcnet_sensitivity,
+    legcnet_settings,
     legcnet_table1,
     legcnet_table2,
     legcnet_table3,
     legcnet_table4,
+    legcnet_training,
     legcnet_verdict,
 )
 from jali.studies.base import Settings
 from jali.studies.legcnet_networks import Bank, Descent, Examples, classes_of, descend, initial, logits_loss, widths
-from jali.studies.legcnet_runs import SETTINGS, WEIGHTS, matched, runs, setting_of, tasks_of, until_converged
+from jali.studies.legcnet_runs import matched, runs
+from jali.studies.legcnet_settings import SETTINGS, WEIGHTS, setting_of, tasks_of
 from jali.studies.legcnet_tables import NAMES, PAPERS
+from jali.studies.legcnet_training import until_converged
 from jali.studies.runner import run_study
 from jali.tabular import TABLES
 
@@ -63,7 +67,7 @@ def irises(name: str, seed: int = 0) -> Dataset:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(legcnet_runs, "load", irises)
+    monkeypatch.setattr(legcnet_training, "load", irises)
 
 
 # --- the networks ---------------------------------------------------------------------------------------------------------
@@ -126,7 +130,7 @@ def test_networks_stop_alone_and_are_kept_as_they_were_then():
     setting = replace(SETTINGS["iris"], descent=Descent(rate=0.1, epochs=8, gain=0.2, patience=2))
     start = initial(widths(data, (6,)), (0, 1, 2))
     before = [weight.detach().clone() for weight in start.weights]
-    examples = legcnet_runs.examples_of([data] * 3, [0, 1, 2])
+    examples = legcnet_training.examples_of([data] * 3, [0, 1, 2])
     done, epochs = until_converged(start, examples, setting, None, lambda *given: None)
     assert all(torch.equal(a, b) for a, b in zip(before, start.weights, strict=True)), (
         "the initial weights are left alone"
@@ -259,9 +263,9 @@ def test_series_without_chaos_have_positive_slopes():
 
 
 def test_growth_is_that_of_the_distance(small):
-    data, setting = irises("iris"), legcnet_runs.quick(SETTINGS["iris"])
-    examples = legcnet_runs.examples_of([data], [0])
-    seen = legcnet_runs.recorded(initial(widths(data, (6,)), [0]), examples, setting, 3, lambda *given: None)
+    data, setting = irises("iris"), legcnet_settings.quick(SETTINGS["iris"])
+    examples = legcnet_training.examples_of([data], [0])
+    seen = legcnet_training.recorded(initial(widths(data, (6,)), [0]), examples, setting, 3, lambda *given: None)
     np.testing.assert_allclose(
         legcnet_sensitivity.growth(seen, 0, setting.delta), np.log(seen.distance / setting.delta), rtol=1e-9
     )

@@ -10,7 +10,8 @@ import numpy as np
 from jali.maths.power_law import eigenvalues
 from jali.report.tables import Cell
 from jali.studies.base import Figure, Record, Table, Task, mean_interval
-from jali.studies.legcnet_runs import PAPER, Runs
+from jali.studies.legcnet_runs import Runs
+from jali.studies.legcnet_settings import PAPER
 from jali.studies.legcnet_tables import LegcnetStudy, means
 
 SHOWN = ("dense", "FT", "PT")

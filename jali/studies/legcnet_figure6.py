@@ -12,8 +12,10 @@ from jali.maths.rank_correlation import rank_correlation
 from jali.maths.shapley import Floats, shapley
 from jali.report.tables import NONE, Cell
 from jali.studies.base import Figure, Record, Table, Task, mean_interval
-from jali.studies.legcnet_runs import PAPER, Runs, datasets
+from jali.studies.legcnet_runs import Runs
+from jali.studies.legcnet_settings import PAPER
 from jali.studies.legcnet_tables import NAMES, LegcnetStudy, means, sets_of
+from jali.studies.legcnet_training import datasets
 
 EXAMPLES, BACKGROUND = 40, 20
 VARIANTS = (

@@ -1,4 +1,4 @@
-"""What the LEGCNet studies share: the seven data sets, who is pruned how, and the trained networks, made once per folder."""
+"""Who of the LEGCNet studies is pruned how, and the trained networks, made once per folder."""
 
 from __future__ import annotations
 
@@ -6,100 +6,23 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from jali.data import Dataset, load
-from jali.evidence import Perturbation, Trajectory, trajectory
-from jali.evidence.windows import Method
+from jali.evidence import Trajectory
 from jali.files import atomic_write
 from jali.maths.granger import GrangerTests, granger
 from jali.plain import parse_json
 from jali.runs.record import canonical
 from jali.runs.store import RecordStore
-from jali.studies.base import Progress, Settings, Task
-from jali.studies.legcnet_networks import Bank, Descent, Examples, classes_of, descend, initial, logits_loss, widths
-
-PAPER = (
-    "R. Sahu, S. Chadha, A. Mathur, N. Nagaraj, S. Saha, A chaos-causality approach to principled pruning of dense neural "
-    "networks, Chaos Theory and Applications 7 (2025) 154-165"
-)
-CHOICES = ("FT", "PT", "FT, causal go", "PT, causal go")
-PAPERS_OWN = {"random 40 %": 0.4, "magnitude 25 %": 0.25}
-P = 0.05
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One data set of the paper: ``hidden`` units, ``early`` epochs that LEGCNet-PT looks at (its Table 2), and the training."""
-
-    data: str
-    hidden: tuple[int, ...]
-    early: int
-    descent: Descent
-    choices: tuple[str, ...] = CHOICES
-    draws: int = 4
-    watched: int = 5000  # training examples on which loss and accuracy are watched, at most
-    window: int = 200
-    delta: float = 1e-4
-    place: int = 0  # δ₀ is added to the weight of the first unit from this input
-    method: Method = "direct"
-    max_lag: int = 2
-    dtype: str = "float64"  # of the networks but for the twins, which are float64
-    apart: bool = False  # one seed at a time, as a task of its own
-
-
-SMALL = Descent(rate=0.03, epochs=200)
-SETTINGS = {
-    "cancer": Setting("cancer", (6,), 12, SMALL),
-    "titanic": Setting("titanic", (8,), 3, SMALL),
-    "banknote": Setting("banknote", (8,), 2, SMALL),
-    "iris": Setting("iris", (6,), 20, SMALL),
-    "iris-3": Setting("iris-3", (6,), 20, SMALL),
-    "vowel": Setting("vowel", (4,), 5, SMALL),
-    "mnist": Setting("mnist", (50, 30), 5, Descent(rate=0.3, epochs=27, batch=128), draws=1, dtype="float32",
-                     apart=True, place=14 * 28 + 14),
-}  # fmt: skip
-WEIGHTS = {
-    "cancer": 60,
-    "titanic": 56,
-    "banknote": 40,
-    "iris": 42,
-    "iris-3": 36,
-    "vowel": 36,
-    "mnist": 41000,
-}  # Table 1
-
-
-def quick(setting: Setting) -> Setting:
-    """The same in seconds."""
-    descent = Descent(setting.descent.rate, min(setting.descent.epochs, 6), min(setting.descent.batch, 8), patience=2)
-    return Setting(setting.data, setting.hidden, 3, descent, setting.choices[:2], draws=1, watched=500, window=20)
-
-
-def tasks_of(settings: Settings, names: Sequence[str]) -> list[Task]:
-    """One task per data set: all seeds, which are also those of the networks' initial weights."""
-    if settings.quick:
-        names = [name for name in names if name == "iris"] or list(names[:1])
-    out = []
-    for name in names:
-        setting = quick(SETTINGS[name]) if settings.quick else SETTINGS[name]
-        for seeds in [[seed] for seed in settings.seeds] if setting.apart else [list(settings.seeds)]:
-            key = {"data": name, "seed": seeds[0]} if setting.apart else {"data": name}
-            title = f"{name}, seed {seeds[0]}" if setting.apart else name
-            out.append(Task(key, title, seeds[0], {**asdict(setting), "seeds": seeds}))
-    return out
-
-
-def setting_of(config: dict[str, Any]) -> Setting:
-    """The setting of a task's config: what is recorded is what is run."""
-    own = {key: value for key, value in config.items() if key not in ("seeds", "splits")}
-    own |= {"hidden": tuple(own["hidden"]), "choices": tuple(own["choices"]), "descent": Descent(**own["descent"])}
-    return Setting(**own)
+from jali.studies.base import Progress
+from jali.studies.legcnet_networks import Bank, initial, widths
+from jali.studies.legcnet_settings import PAPERS_OWN, P, Setting, setting_of
+from jali.studies.legcnet_training import datasets, examples_of, recorded, until_converged
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,107 +50,6 @@ class Runs:
     def kept(self, n: int) -> int:
         """Weights that network ``n`` has: the paper's FLOPs."""
         return sum(int(mask[n].sum()) for mask in self.keep)
-
-
-def parts(data: Dataset) -> tuple[Tensor, Tensor]:
-    """What is trained on: train and validation together, (n, features) and (n,)."""
-    both = [data.train, data.validation]
-    return torch.cat([part.x for part in both]).flatten(1), torch.cat([part.y for part in both])
-
-
-def datasets(config: dict[str, Any]) -> list[Dataset]:
-    """The data of every seed: the same split for all, or one split each where the config says so."""
-    if config.get("splits") == "own":
-        return [load(config["data"], seed=seed) for seed in config["seeds"]]
-    return [load(config["data"])] * len(config["seeds"])
-
-
-# --- training -----------------------------------------------------------------------------------------------------------
-
-
-def examples_of(sets: Sequence[Dataset], seeds: Sequence[int]) -> Examples:
-    if all(data is sets[0] for data in sets):
-        x, y = parts(sets[0])
-        x, y = x.expand(len(sets), *x.shape), y.expand(len(sets), *y.shape)
-    else:
-        x, y = (torch.stack(each) for each in zip(*map(parts, sets), strict=True))
-    return Examples(x, y, torch.arange(len(seeds)), tuple(seeds))
-
-
-def watched_loss(bank: Bank, examples: Examples, setting: Setting) -> np.ndarray:
-    """Training loss of each network, (N,)."""
-    return _by_network(bank, examples, setting, lambda logits, y: logits_loss(logits, y))
-
-
-def watched_accuracy(bank: Bank, examples: Examples, setting: Setting) -> np.ndarray:
-    """Training accuracy of each network, (N,)."""
-    return _by_network(bank, examples, setting, lambda logits, y: (classes_of(logits) == y).double().mean(1))
-
-
-@torch.no_grad()
-def _by_network(bank: Bank, examples: Examples, setting: Setting, measure: Any) -> np.ndarray:
-    """The networks of one seed at a time: the rows of all would not fit."""
-    out = np.empty(bank.count)
-    for seed in torch.unique(examples.seed):
-        own = torch.nonzero(examples.seed == seed)[:, 0]
-        x = examples.x[seed, : setting.watched].to(bank.weights[0].dtype)
-        y = examples.y[seed, : setting.watched].expand(len(own), -1)
-        out[own.numpy()] = measure(bank.pick(own.tolist())(x.expand(len(own), *x.shape)), y).double().numpy()
-    return out
-
-
-def until_converged(
-    bank: Bank, examples: Examples, setting: Setting, keep: Sequence[Tensor] | None, progress: Progress
-) -> tuple[Bank, tuple[int, ...]]:
-    """Every network as it was when it converged, and after how many epochs; ``keep``: masks of the weights that stay."""
-    descent, bank, done = setting.descent, bank.pick(range(bank.count)), bank.pick(range(bank.count))
-    losses = watched_loss(bank, examples, setting)[:, None]  # (N, epochs so far)
-    epochs, active = np.zeros(bank.count, dtype=int), np.arange(bank.count)
-    masks = None if keep is None else [mask.to(weight.dtype) for mask, weight in zip(keep, bank.weights, strict=True)]
-    while len(active):
-        epoch = losses.shape[1] - 1
-        for x, y in examples.batches(epoch, descent.batch):
-            descend(bank, x, y, descent.rate, masks)
-        losses = np.concatenate([losses, watched_loss(bank, examples, setting)[:, None]], axis=1)
-        stopped = np.array([descent.stops(row) for row in losses])
-        with torch.no_grad():
-            for final, weight in zip(done.weights, bank.weights, strict=True):
-                final[torch.from_numpy(active[stopped])] = weight[torch.from_numpy(stopped)]
-        epochs[active[stopped]] = epoch + 1
-        if stopped.any():  # the others go on alone
-            left = np.flatnonzero(~stopped).tolist()
-            bank, examples, active, losses = bank.pick(left), examples.of(left), active[left], losses[left]
-            masks = None if masks is None else [mask[left] for mask in masks]
-        progress(f"epoch {epoch + 1}: {len(active)} of {done.count} networks go on")
-    return done, tuple(int(each) for each in epochs)
-
-
-def recorded(bank: Bank, examples: Examples, setting: Setting, epochs: int, progress: Progress) -> Trajectory:
-    """The twins of all networks: in each one weight of the first unit starts δ₀ elsewhere.
-
-    The paper's w₁₁, but for MNIST: its first pixel is never lit, so that w₁₁ changes nothing; there it is one of the middle.
-    """
-    per_epoch = -(-examples.x.shape[1] // setting.descent.batch)
-
-    closed = 0
-
-    def train(network: nn.Module) -> Iterator[None]:
-        for epoch in range(epochs):
-            for x, y in examples.batches(epoch, setting.descent.batch):
-                descend(cast("Bank", network), x, y, setting.descent.rate)
-                yield
-
-    def watch(network: nn.Module) -> np.ndarray:
-        nonlocal closed
-        closed += 1
-        progress(f"twins: {closed} windows", closed * setting.window / (epochs * per_epoch))
-        return watched_accuracy(cast("Bank", network), examples, setting)
-
-    places = tuple((n, 0, setting.place) for n in range(bank.count))
-    moved = Perturbation("weights.0", places, setting.delta)
-    return trajectory(
-        bank.pick(range(bank.count)).double(), train, watch, perturbation=moved, window=setting.window, method=setting.method
-    )[0]  # fmt: skip
 
 
 # --- choosing -----------------------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from jali.maths.series_exponents import rosenstein
 from jali.report.tables import Cell
 from jali.studies.base import Figure, Metric, Progress, Record, RecordStore, Settings, Study, Table, Task, mean_interval
 from jali.studies.legcnet_networks import initial, widths
-from jali.studies.legcnet_runs import PAPER, SETTINGS, datasets, examples_of, quick, recorded, setting_of
+from jali.studies.legcnet_settings import PAPER, SETTINGS, quick, setting_of
 from jali.studies.legcnet_tables import NAMES, sets_of
+from jali.studies.legcnet_training import datasets, examples_of, recorded
 
 DELTAS = (1e-4, 1e-6, 1e-8)
 EPOCHS = 40

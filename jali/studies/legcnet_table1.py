@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jali.report.tables import NONE, Cell
 from jali.studies.base import Record, Table, mean_interval
-from jali.studies.legcnet_runs import PAPER, SETTINGS, WEIGHTS
+from jali.studies.legcnet_settings import PAPER, SETTINGS, WEIGHTS
 from jali.studies.legcnet_tables import (
     PAPERS,
     Column,

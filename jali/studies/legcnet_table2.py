@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jali.studies.base import Record, Table, mean_interval
-from jali.studies.legcnet_runs import PAPER, SETTINGS, WEIGHTS
+from jali.studies.legcnet_settings import PAPER, SETTINGS, WEIGHTS
 from jali.studies.legcnet_table1 import flops, rule, untested
 from jali.studies.legcnet_tables import PAPERS, LegcnetStudy, against_paper, by_data, means, removed
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jali.report.tables import Cell
 from jali.studies.base import Record, Table
-from jali.studies.legcnet_runs import PAPER, PAPERS_OWN
+from jali.studies.legcnet_settings import PAPER, PAPERS_OWN
 from jali.studies.legcnet_table1 import rule
 from jali.studies.legcnet_tables import NAMES, LegcnetStudy, against_paper, mean_of, means, sets_of
 

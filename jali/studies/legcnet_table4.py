@@ -9,7 +9,8 @@ from jali.errors import DataError
 from jali.maths.power_law import weighted_alpha
 from jali.report.tables import NONE, Cell
 from jali.studies.base import Record, Table, Task, mean_interval
-from jali.studies.legcnet_runs import PAPER, Runs
+from jali.studies.legcnet_runs import Runs
+from jali.studies.legcnet_settings import PAPER
 from jali.studies.legcnet_tables import LegcnetStudy, means
 
 PAPERS_ALPHA = {  # variant → (α, α-weighted) of each layer

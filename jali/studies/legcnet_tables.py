@@ -12,7 +12,9 @@ import torch
 from jali.report.tables import NONE, Cell
 from jali.studies.base import Metric, Progress, Record, RecordStore, Settings, Study, Table, Task, mean_interval
 from jali.studies.legcnet_networks import classes_of
-from jali.studies.legcnet_runs import WEIGHTS, Runs, datasets, runs, tasks_of
+from jali.studies.legcnet_runs import Runs, runs
+from jali.studies.legcnet_settings import WEIGHTS, tasks_of
+from jali.studies.legcnet_training import datasets
 
 NAMES = {
     "cancer": "Cancer", "titanic": "Titanic", "banknote": "Banknote", "iris": "Iris", "iris-3": "Iris (3 features)",

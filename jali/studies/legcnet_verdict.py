@@ -14,7 +14,7 @@ import numpy as np
 from jali.report.tables import Cell
 from jali.studies.base import Figure, Record, Settings, Table, Task, mean_interval
 from jali.studies.legcnet_networks import Descent
-from jali.studies.legcnet_runs import PAPER, SETTINGS, quick
+from jali.studies.legcnet_settings import PAPER, SETTINGS, quick
 from jali.studies.legcnet_tables import NAMES, LegcnetStudy, per_seed, sets_of
 
 CHOICES = ("FT", "PT")
