@@ -19,9 +19,13 @@ from jali.errors import DataError
 from jali.report.plots import draw
 from jali.report.tables import markdown
 from jali.runs.store import RecordStore
+from jali.site import sites
 from jali.studies import (
     legcnet_figure5,
     legcnet_figure6,
+    legcnet_rates,
+    legcnet_recurrent,
+    legcnet_recurrent_training,
     legcnet_runs,
     legcnet_sensitivity,
     legcnet_settings,
@@ -29,21 +33,24 @@ from jali.studies import (
     legcnet_table2,
     legcnet_table3,
     legcnet_table4,
+    legcnet_tables,
     legcnet_training,
     legcnet_verdict,
 )
 from jali.studies.base import Settings
 from jali.studies.legcnet_networks import Bank, Descent, Examples, classes_of, descend, initial, logits_loss, widths
+from jali.studies.legcnet_recurrent_training import RecurrentRecipe
 from jali.studies.legcnet_runs import matched, runs
 from jali.studies.legcnet_settings import SETTINGS, WEIGHTS, setting_of, tasks_of
 from jali.studies.legcnet_tables import NAMES, PAPERS
 from jali.studies.legcnet_training import until_converged
 from jali.studies.runner import run_study
 from jali.tabular import TABLES
+from jali.view import read
 
 STUDIES = (
     legcnet_table1, legcnet_table2, legcnet_table3, legcnet_table4, legcnet_figure5, legcnet_figure6, legcnet_sensitivity,
-    legcnet_verdict,
+    legcnet_verdict, legcnet_recurrent, legcnet_rates,
 )  # fmt: skip
 
 
@@ -234,6 +241,76 @@ def test_a_study_runs_resumes_and_shows_its_records(module, small, tmp_path, mon
     assert run_study(study, tmp_path, seeds=2, quick=True, console=shown).finished
     for part in (records[:1], records[-1:]):
         assert all(markdown(table) for table in study.summary(part))
+
+
+def recurrent_task():
+    return legcnet_recurrent.STUDY.tasks(Settings(quick=True))[0]
+
+
+def test_the_controls_of_a_recurrent_network_remove_as_much_of_every_matrix():
+    recipe = RecurrentRecipe.of({**recurrent_task().config, "draws": 2, "epochs": 3})
+    data = legcnet_recurrent_training.doubles(recipe)
+    start = legcnet_recurrent_training.initial_network(data, recipe, "LSTM", 0)
+    train = legcnet_recurrent_training.descending(data, recipe, 0)
+    seen, dense = legcnet_recurrent_training.recorded(start, data, train, recipe, 1e-4)
+    made = legcnet_recurrent_training.chosen(start, seen, "non-causal")
+    assert made is not None
+    assert 0 < made.sparsity < 1
+    found = dict(legcnet_recurrent_training.controls(made, "FT", dense, recipe, 0))
+    everyone = list(legcnet_recurrent_training.controls(made, "FT", dense, recipe, 0))
+    assert [what for what, _ in everyone] == ["magnitude as FT", "random as FT", "random as FT"]
+    for what, control in everyone:
+        for site, own in zip(made.sites, control.sites, strict=True):
+            for field, keep in site.keep.items():
+                assert own.keep[field].sum() == keep.sum(), what
+    for site in found["magnitude as FT"].sites:
+        view = read(dense, next(s for s in sites(dense, linear=True) if s.name == site.name))
+        for field, keep in site.keep.items():
+            size = np.abs(getattr(view, field))
+            assert not keep.any() or keep.all() or size[keep].min() >= size[~keep].max()
+    one, other = (control for what, control in everyone if "random" in what)
+    assert any((a.keep[f] != b.keep[f]).any() for a, b in zip(one.sites, other.sites, strict=True) for f in a.keep)
+
+    again = legcnet_recurrent_training.retrained(start, made, dense, train)
+    for site in sites(start, linear=True):
+        for field, keep in made.site(site.name).keep.items():
+            assert (getattr(read(again, site), field)[~keep] == 0).all()
+            assert (getattr(read(again, site), field)[keep] != getattr(read(start, site), field)[keep]).any()
+
+
+def test_where_nothing_goes_the_dense_network_stands_for_it():
+    recipe = RecurrentRecipe.of(recurrent_task().config)
+    dense = torch.nn.Linear(2, 2)
+    assert legcnet_recurrent_training.retrained(torch.nn.Linear(2, 2), None, dense, None) is dense
+    assert all(made is None for _, made in legcnet_recurrent_training.controls(None, "PT", dense, recipe, 0))
+
+
+def test_the_recorded_recipe_is_the_recipe_and_its_rate_was_tried():
+    for task in legcnet_recurrent.STUDY.tasks(Settings(seeds=(0,))):
+        assert RecurrentRecipe.of(task.config) == RecurrentRecipe(legcnet_recurrent.RATES[task.key["cell"]])
+        assert task.config["rate"] in legcnet_rates.CELLS
+    assert {SETTINGS[name].descent.rate for name in NAMES if name != "mnist"} <= set(legcnet_rates.SMALL)
+    assert SETTINGS["mnist"].descent.rate in legcnet_rates.LARGE
+
+
+def test_rates_are_judged_on_the_validation_part(small, tmp_path, monkeypatch):
+    """Neither the test part nor the seeds' own data count: a set without a test part does as well."""
+    (task,) = [t for t in legcnet_rates.STUDY.tasks(Settings(quick=True, seeds=(0, 1))) if "cell" not in t.key]
+    store = RecordStore(tmp_path)
+    before = legcnet_rates.STUDY.run(task, store, lambda *given: None).data["runs"]
+    gone = Split(torch.full((30, 1, 4), torch.nan), torch.zeros(30, dtype=torch.int64))
+    monkeypatch.setattr(legcnet_training, "load", lambda name: replace(irises(name), test=gone))
+    assert legcnet_rates.STUDY.run(task, store, lambda *given: None).data["runs"] == before
+    monkeypatch.setattr(legcnet_training, "load", lambda name: replace(irises(name), validation=gone))
+    assert legcnet_rates.STUDY.run(task, store, lambda *given: None).data["runs"] != before
+
+
+def test_points_of_several_labels_stand_side_by_side():
+    found = legcnet_tables.apart({"a": [[1.0, 2.0], []], "b": [[3.0], [4.0]]})["series"]
+    assert [each["label"] for each in found] == ["a", "b"]
+    assert found[0]["y"] == [1.0, 2.0]
+    assert [round(x) for x in found[1]["x"]] == [1, 2]
+    assert found[0]["x"][0] < 1 < found[1]["x"][0]
 
 
 def test_the_difference_is_ours_minus_the_papers(small, tmp_path):

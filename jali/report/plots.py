@@ -7,8 +7,8 @@ hasse          nodes: [{x, y, label, highlight?}], edges: [[i, j]] (indices of n
 persistence    density: [0..1], columns: [count], rows: [count], units: total, criterion, scores: [per unit],
                kept: [bool per unit], counted: {up_to: density, sides} or None: what made the scores
 scatter        x_label, y_label, series: [{label, x, y, error?, colour?}], log_x?, apart?: series of the same x stand side
-               by side, each with a line through its points
-lines          x_label, y_label, series: [{label, x, y, low?, high?, colour?}], log_x?, logit_x?
+               by side, each with a line through its points, x_names?: what x = 1, 2, … are called
+lines          x_label, y_label, series: [{label, x, y, low?, high?, colour?}], log_x?, logit_x?, x_names?
 bars           y_label, labels, values, errors?, baseline?, baseline_label?
 network        nodes: [{label, x, y}], edges: [[from, to]], frames: [{label, note, weights: [per edge, None where it is
                gone], values: [per node, 0..1], eigenvalues: [per node: [[real, imaginary]]]}]
@@ -150,6 +150,10 @@ def _axis_labels(axes: Axes, payload: Payload) -> None:
         _plain_ticks(axes)
     elif payload.get("logit_x"):
         _logit(axes)
+    elif payload.get("x_names") is not None:
+        names = [_text(name) for name in payload["x_names"]]
+        long = len(names) > 1 and sum(map(len, names)) > 60
+        axes.set_xticks(range(1, len(names) + 1), names, **({"rotation": 30, "ha": "right"} if long else {}))
     elif all(float(x).is_integer() for series in payload["series"] for x in series["x"]):
         _whole_ticks(axes)
 

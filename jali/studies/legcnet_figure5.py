@@ -14,7 +14,7 @@ from jali.studies.legcnet_runs import Runs
 from jali.studies.legcnet_settings import PAPER
 from jali.studies.legcnet_tables import LegcnetStudy, means
 
-SHOWN = ("dense", "FT", "PT")
+SHOWN = ("dense", "FT", "PT", "random 40 %", "magnitude 25 %")  # the last two are in the paper's appendix
 
 
 class LegcnetFigure5(LegcnetStudy):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from jali.report.tables import NONE, Cell
 from jali.studies.base import Figure, Record, Table, Task, mean_interval
 from jali.studies.legcnet_runs import Runs
 from jali.studies.legcnet_settings import PAPER
-from jali.studies.legcnet_tables import NAMES, LegcnetStudy, means, sets_of
+from jali.studies.legcnet_tables import NAMES, LegcnetStudy, apart, means, sets_of
 from jali.studies.legcnet_training import datasets
 
 EXAMPLES, BACKGROUND = 40, 20
@@ -49,7 +49,9 @@ class LegcnetFigure6(LegcnetStudy):
         return [_agreement(records)]
 
     def figures(self, records: Sequence[Record]) -> list[Figure]:
-        return [_figure(records, data) for data in sets_of(records) if data in FEATURES]
+        if not records:
+            return []
+        return [_agreements(records), *(_importance(records, data) for data in sets_of(records) if data in FEATURES)]
 
 
 def _probability(made: Runs, n: int) -> Any:
@@ -76,14 +78,20 @@ def agreement(records: Sequence[Record], data: str, what: str) -> dict[int, list
     return found
 
 
+def _alive(found: Iterable[list[float | None]]) -> list[list[float]]:
+    """The correlations of each seed's networks in which some feature matters; seeds without one are left out."""
+    known = [[value for value in draws if value is not None] for draws in found]
+    return [draws for draws in known if draws]
+
+
 def _agreement(records: Sequence[Record]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for what in VARIANTS[1:]:
         cells: list[Cell] = [what]
         for data in sets_of(records):
             found = agreement(records, data, what).values()
-            known = [[value for value in draws if value is not None] for draws in found]
-            text = mean_interval(sum(draws) / len(draws) for draws in known if draws).text(2) if any(known) else NONE
+            known = _alive(found)
+            text = mean_interval(np.mean(draws) for draws in known).text(2) if known else NONE
             count, alive = sum(map(len, found)), sum(map(len, known))
             cells.append(text if alive == count else f"{text} ({count - alive} of {count} dead)")
         rows.append(tuple(cells))
@@ -96,17 +104,33 @@ def _agreement(records: Sequence[Record]) -> Table:
     return Table("Figure 6: agreement with the dense network", ("network", *names), tuple(rows), caption)
 
 
-def _figure(records: Sequence[Record], data: str) -> Figure:
+def _importance(records: Sequence[Record], data: str) -> Figure:
     own = [each for record in records if record.task["data"] == data for each in record.data["importance"]]
     series = []
-    for what in ("dense", "FT", "PT", "random as FT", "magnitude as FT"):
-        values = np.array([each["importance"] for each in own if each["what"] == what])
-        share = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-12)
-        if len(share):
-            series.append({"label": what, "x": list(range(1, share.shape[1] + 1)), "y": share.mean(axis=0).tolist()})
-    payload = {"x_label": "feature", "y_label": "share of the importance", "series": series}
-    names = ", ".join(f"{i} {name}" for i, name in enumerate(FEATURES[data], 1))
-    return Figure("lines", f"{NAMES[data]}: importance", payload, f"Means over the networks. Features: {names}.")
+    for what in ("dense", "FT", "PT", "random as FT", "magnitude as FT", "random 40 %", "magnitude 25 %"):
+        alive = np.array([each["importance"] for each in own if each["what"] == what and sum(each["importance"]) > 0])
+        if len(alive):
+            shares = (alive / alive.sum(axis=1, keepdims=True)).mean(axis=0).tolist()
+            series.append({"label": what, "x": list(range(1, len(shares) + 1)), "y": shares})
+    payload = {"x_label": "feature", "y_label": "share of the importance", "series": series, "x_names": FEATURES[data]}
+    return Figure(
+        "lines", f"{NAMES[data]}: importance", payload, "Means over the networks in which any feature matters."
+    )
+
+
+def _agreements(records: Sequence[Record]) -> Figure:
+    found = {}
+    for data in sets_of(records):
+        by_variant = [_alive(agreement(records, data, what).values()) for what in VARIANTS[1:]]
+        found[NAMES[data]] = [[float(np.mean(draws)) for draws in seeds] for seeds in by_variant]
+    payload = {
+        "x_label": "network",
+        "y_label": "rank correlation with the dense one",
+        **apart(found),
+        "x_names": VARIANTS[1:],
+    }
+    caption = "One point per initialisation; networks in which no feature matters are left out."
+    return Figure("scatter", "Agreement of the features' importance", payload, caption)
 
 
 STUDY = LegcnetFigure6()

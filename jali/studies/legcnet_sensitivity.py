@@ -162,7 +162,8 @@ def _figure(records: Sequence[Record], data: str) -> Figure:
             {"label": f"δ₀ = {delta:g}", "x": ends, "y": np.median(curves, axis=0).tolist(), "low": low, "high": high}
         )
     payload = {"x_label": "iterations", "y_label": "ln(‖Δw‖ / δ₀)", "series": series}
-    return Figure("lines", f"{NAMES[data]}: distance of the twins", payload, "Median, and the middle 80 %.")
+    caption = "Median, and the middle 80 %. Curves that coincide hide each other."
+    return Figure("lines", f"{NAMES[data]}: distance of the twins", payload, caption)
 
 
 STUDY = LegcnetSensitivity()

@@ -8,10 +8,10 @@ from typing import Any
 from jali.errors import DataError
 from jali.maths.power_law import weighted_alpha
 from jali.report.tables import NONE, Cell
-from jali.studies.base import Record, Table, Task, mean_interval
+from jali.studies.base import Figure, Record, Table, Task, mean_interval
 from jali.studies.legcnet_runs import Runs
 from jali.studies.legcnet_settings import PAPER
-from jali.studies.legcnet_tables import LegcnetStudy, means
+from jali.studies.legcnet_tables import LegcnetStudy, apart, means
 
 PAPERS_ALPHA = {  # variant → (α, α-weighted) of each layer
     "dense": ((2.19, 1.63), (1.51, 1.88), (1.94, 2.76)),
@@ -36,6 +36,9 @@ class LegcnetTable4(LegcnetStudy):
 
     def tables(self, records: Sequence[Record]) -> list[Table]:
         return [_table(records)]
+
+    def figures(self, records: Sequence[Record]) -> list[Figure]:
+        return [_figure(records, k) for k in range(2)] if records else []
 
 
 def layers_of(made: Runs, n: int) -> list[list[float] | None]:
@@ -71,6 +74,20 @@ def _table(records: Sequence[Record]) -> Table:
         f"{means(records)}"
     )
     return Table("Table 4: exponents of the spectra", ("network", *heads), tuple(rows), caption)
+
+
+def _figure(records: Sequence[Record], k: int) -> Figure:
+    """α (``k`` = 0) or α-weighted (1) of every layer, the paper's variants."""
+    found = {}
+    for what in PAPERS_ALPHA:
+        layers = zip(
+            *(e["layers"] for record in records for e in record.data["alpha"] if e["what"] == what), strict=True
+        )
+        found[what] = [[pair[k] for pair in layer if pair is not None] for layer in layers]
+    names = [str(layer + 1) for layer in range(max(map(len, found.values())))]
+    payload = {"x_label": "layer", "y_label": ("α", "α-weighted")[k], **apart(found), "x_names": names}
+    title = ("Exponents of the spectra", "Weighted exponents of the spectra")[k]
+    return Figure("scatter", title, payload, "One point per initialisation.")
 
 
 STUDY = LegcnetTable4()

@@ -192,3 +192,14 @@ def by_data(title: str, records: Sequence[Record], columns: Mapping[str, Column]
     """One row per data set, of functions of its name."""
     rows = tuple((NAMES[data], *(cell(data) for cell in columns.values())) for data in sets_of(records))
     return Table(title, ("data", *columns), rows, caption)
+
+
+def apart(found: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, Any]:
+    """Series of a scatter figure: label → the points above x = 1, 2, …; those of different labels stand side by side."""
+    step = 0.7 / max(len(found), 1)
+    series = []
+    for i, (label, columns) in enumerate(found.items()):
+        aside = (i - (len(found) - 1) / 2) * step
+        points = [(at + aside, value) for at, values in enumerate(columns, 1) for value in values]
+        series.append({"label": label, "x": [x for x, _ in points], "y": [y for _, y in points]})
+    return {"series": series}
