@@ -152,8 +152,10 @@ def _axis_labels(axes: Axes, payload: Payload) -> None:
         _logit(axes)
     elif payload.get("x_names") is not None:
         names = [_text(name) for name in payload["x_names"]]
-        long = len(names) > 1 and sum(map(len, names)) > 60
-        axes.set_xticks(range(1, len(names) + 1), names, **({"rotation": 30, "ha": "right"} if long else {}))
+        slanted = sum(map(len, names)) > 60
+        axes.set_xticks(
+            range(1, len(names) + 1), names, rotation=30 if slanted else 0, ha="right" if slanted else "center"
+        )
     elif all(float(x).is_integer() for series in payload["series"] for x in series["x"]):
         _whole_ticks(axes)
 

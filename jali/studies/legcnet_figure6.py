@@ -91,7 +91,7 @@ def _agreement(records: Sequence[Record]) -> Table:
         for data in sets_of(records):
             found = agreement(records, data, what).values()
             known = _alive(found)
-            text = mean_interval(np.mean(draws) for draws in known).text(2) if known else NONE
+            text = mean_interval(sum(draws) / len(draws) for draws in known).text(2) if known else NONE
             count, alive = sum(map(len, found)), sum(map(len, known))
             cells.append(text if alive == count else f"{text} ({count - alive} of {count} dead)")
         rows.append(tuple(cells))

@@ -40,7 +40,7 @@ class LegcnetRates(Study):
             rates, own = (LARGE, seeds[:FEW]) if setting.apart else (SMALL, seeds)
             out.append(Task({"data": name}, name, seeds[0], {**asdict(setting), "seeds": own, "rates": list(rates)}))
         for cell in list(RATES)[-1 if settings.quick else 0 :]:
-            recipe = RecurrentRecipe(RATES[cell], **({"hidden": 4, "epochs": 1} if settings.quick else {}))
+            recipe = RecurrentRecipe(RATES[cell]).quick() if settings.quick else RecurrentRecipe(RATES[cell])
             config = {**recipe.config(), "seeds": seeds[:FEW], "rates": list(CELLS)}
             out.append(Task({"data": recipe.data, "cell": cell}, f"{recipe.data}, {cell}", seeds[0], config))
         return out

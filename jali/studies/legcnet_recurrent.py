@@ -54,11 +54,10 @@ class LegcnetRecurrent(Study):
     default_seeds = 5
 
     def tasks(self, settings: Settings) -> list[Task]:
-        small = {"hidden": 4, "epochs": 2, "batch": 32, "window": 5, "draws": 1, "early": 0.7} if settings.quick else {}
         out = []
         for seed in settings.seeds:
             for cell in list(RATES)[-1 if settings.quick else 0 :]:
-                recipe = RecurrentRecipe(RATES[cell], **small)
+                recipe = RecurrentRecipe(RATES[cell]).quick() if settings.quick else RecurrentRecipe(RATES[cell])
                 key = {"data": recipe.data, "cell": cell, "seed": seed}
                 out.append(Task(key, f"{cell}, seed {seed}", seed, recipe.config()))
         return out
@@ -179,9 +178,9 @@ def _differences(records: Sequence[Record]) -> Table:
     for choice in CHOICES:
         for other in OTHERS:
             each = [_pairs(records, cell, choice, other) for cell in cells_of(records)]
-            pooled = np.array([difference for pairs in each for difference in pairs])
+            pooled = [difference for pairs in each for difference in pairs]
             texts = [mean_interval(pairs).text(2, 100) for pairs in (*each, pooled)]
-            rows.append((f"{choice} − {other.format(choice)}", *texts, wilcoxon(pooled), len(pooled)))
+            rows.append((f"{choice} − {other.format(choice)}", *texts, wilcoxon(np.array(pooled)), len(pooled)))
     caption = (
         f"Test accuracy, in points, paired by seed: mean ± 95 % interval over {_seeds(records)} seeds, and over all cells and "
         "seeds. Random: the mean of the draws of a seed. p: Wilcoxon's signed-rank test on all, two-sided, not corrected for six "
