@@ -21,6 +21,8 @@ from jali.jit import njit
 from jali.maths.series import Floats, as_series
 from jali.plain import is_whole
 
+_LANES = 4  # series whose distances are one vector: loops are long enough, and all they touch stays in the first cache
+
 
 def direct(differences: ArrayLike, delta0: ArrayLike, *, steps: int | None = None) -> Floats:
     """Eq. 5, λ = (1/n) ln(|δ_n| / |δ_0|), of each window of a difference of twin trajectories, in nats per iterate.
@@ -92,8 +94,10 @@ def rosenstein(
             f"windows of {series.shape[1]} values are too short: dimension {dimension}, delay {delay}, theiler {theiler} and "
             f"{steps} steps need {needed}; take longer windows, or fewer steps"
         )
-    found = np.full(len(series), np.nan)
-    some = np.flatnonzero(np.isfinite(series).all(axis=1))
+    finite = np.isfinite(series).all(axis=1)
+    moves = finite & (series != series[:, :1]).any(axis=1)
+    found = np.where(finite, -np.inf, np.nan)  # what a constant has, too
+    some = np.flatnonzero(moves)
     if len(some):
         _rosenstein(np.ascontiguousarray(_scaled(series[some])), dimension, delay, theiler, steps, skip, some, found)
     return found
@@ -129,20 +133,21 @@ def _neighbours(
 ) -> None:
     """The nearest neighbour t + gaps[t] of every point t at a positive distance; 0 if there is none.
 
-    One time gap after the other: all distances of a gap are one vector.
+    ``x`` has _LANES series side by side, as have the results: entry ``t * _LANES + lane``. One time gap after the other: all
+    distances of a gap are one vector.
     """
-    least[:points] = np.inf
-    gaps[:points] = 0
+    least[:] = np.inf
+    gaps[:] = 0
     for gap in range(theiler + 1, points):
-        pairs = points - gap
+        pairs, shift = (points - gap) * _LANES, gap * _LANES
         distance = work[:pairs]
-        _squares(x, x[gap:], pairs, dimension, delay, squares, distance)
+        _squares(x, x[shift:], pairs, dimension, delay * _LANES, squares, distance)
         for t in range(pairs):
             distance[t] = distance[t] if distance[t] > 0 else np.inf
             nearer = distance[t] < least[t]
             least[t] = distance[t] if nearer else least[t]
             gaps[t] = gap if nearer else gaps[t]
-        later, later_gaps = least[gap:points], gaps[gap:points]
+        later, later_gaps = least[shift:], gaps[shift:]
         for t in range(pairs):
             nearer = distance[t] < later[t]
             later[t] = distance[t] if nearer else later[t]
@@ -151,33 +156,52 @@ def _neighbours(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _divergence(
-    x: Any, points: int, dimension: int, delay: int, gaps: Any, squares: Any, work: Any, sums: Any, counts: Any
+    x: Any,
+    points: int,
+    dimension: int,
+    delay: int,
+    gaps: Any,
+    squares: Any,
+    work: Any,
+    products: Any,
+    sums: Any,
+    counts: Any,
 ) -> None:
     """Sums over all pairs of the logarithm of their squared distance after k steps, and of how many it is positive.
 
     Factors are multiplied before a logarithm is taken, as long as the product stays far from under- and overflow.
     """
-    steps = len(sums) - 1
-    products = np.ones(steps + 1)
-    sums[:], counts[:] = 0.0, 0
+    number, whole = len(sums), 0  # whole: pairs that are apart after every k
+    sums[:], counts[:], products[:] = 0.0, 0, 1.0
     for t in range(points):
         if gaps[t] == 0:
             continue
-        _squares(x[t:], x[t + gaps[t] :], steps + 1, dimension, delay, squares, work)
-        for k in range(steps + 1):
-            square = work[k]
-            if square == 0:
-                continue
-            counts[k] += 1
-            if square < 1e-100:
-                sums[k] += np.log(square)
-                continue
-            products[k] *= square
-            if products[k] < 1e-200 or products[k] > 1e200:
+        other, least = t + gaps[t], np.inf
+        for k in range(number + (dimension - 1) * delay):
+            squares[k] = (x[t + k] - x[other + k]) * (x[t + k] - x[other + k])
+        for k in range(number):
+            work[k] = squares[k]
+            for coordinate in range(1, dimension):
+                work[k] += squares[k + coordinate * delay]
+            least = min(least, work[k])
+        if least < 1e-100:
+            for k in range(number):
+                if work[k] > 0:
+                    counts[k] += 1
+                    sums[k] += np.log(work[k])
+            continue
+        whole += 1
+        low, high = np.inf, 0.0
+        for k in range(number):
+            products[k] *= work[k]
+            low, high = min(low, products[k]), max(high, products[k])
+        if low < 1e-200 or high > 1e200:
+            for k in range(number):
                 sums[k] += np.log(products[k])
                 products[k] = 1.0
-    for k in range(steps + 1):
+    for k in range(number):
         sums[k] += np.log(products[k])
+        counts[k] += whole
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -205,12 +229,17 @@ def _slope(sums: Any, counts: Any, skip: int) -> float:
 def _rosenstein(
     windows: Any, dimension: int, delay: int, theiler: int, steps: int, skip: int, rows: Any, found: Any
 ) -> None:
-    points = windows.shape[1] - (dimension - 1) * delay - steps
-    squares, work, least = np.empty(windows.shape[1]), np.empty(max(points, steps + 1)), np.empty(points)
-    gaps = np.empty(points, dtype=np.int64)
-    sums, counts = np.empty(steps + 1), np.empty(steps + 1, dtype=np.int64)
-    for s in range(len(windows)):
-        x = windows[s]
+    count, length = windows.shape
+    points = length - (dimension - 1) * delay - steps
+    x, squares, work = np.empty(length * _LANES), np.empty(length * _LANES), np.empty(max(points * _LANES, steps + 1))
+    least, gaps = np.empty(points * _LANES), np.empty(points * _LANES, dtype=np.int64)
+    own = np.empty(points, dtype=np.int64)
+    sums, products, counts = np.empty(steps + 1), np.empty(steps + 1), np.empty(steps + 1, dtype=np.int64)
+    for first in range(0, count, _LANES):
+        for lane in range(_LANES):
+            x[lane::_LANES] = windows[min(first + lane, count - 1)]
         _neighbours(x, points, dimension, delay, theiler, squares, work, least, gaps)
-        _divergence(x, points, dimension, delay, gaps, squares, work, sums, counts)
-        found[rows[s]] = _slope(sums, counts, skip)
+        for lane in range(min(_LANES, count - first)):
+            own[:], s = gaps[lane::_LANES], first + lane
+            _divergence(windows[s], points, dimension, delay, own, squares, work, products, sums, counts)
+            found[rows[s]] = _slope(sums, counts, skip)
