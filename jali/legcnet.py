@@ -19,7 +19,7 @@ from jali.evidence import Trajectory, trajectory
 from jali.evidence.twins import Perturbation, Training, Watch
 from jali.evidence.windows import Method
 from jali.plain import is_finite
-from jali.planning import plan
+from jali.planning import chosen_sites, plan
 from jali.plans import Budget, Plan
 from jali.surgery.mask import mask, planned_sites
 from jali.surgery.zeros import Zeros
@@ -38,6 +38,12 @@ class Ticket:
     plan: Plan
     trajectory: Trajectory
     iterations: int
+
+    def __str__(self) -> str:
+        looked = f"  looked at                {self.trajectory.iterations:,} of {self.iterations:,} iterations"
+        return "\n".join([str(self.plan), looked, *str(self.trajectory).splitlines()[1:]])
+
+    __repr__ = __str__
 
     @property
     def share(self) -> float:
@@ -70,12 +76,13 @@ def legcnet(
     Raises what :func:`jali.trajectory` and :func:`jali.plan` raise, :class:`BudgetError` also where no weight goes.
     """
     budget, chosen = natural_budget(p, goes), {"goes": goes, **(options or {})}
-    get("causal", chosen)  # refuses wrong options before the training, not after it
+    get("causal", chosen)  # what is wrong is refused before the training, not after it
+    chosen_sites(model, sites)
     seen, dense = trajectory(
         model, train, watch, perturbation=perturbation, window=window, stride=stride, method=method, most=iterations
     )
     try:
-        made = plan(model, "causal", budget, granularity="weight", sites=list(sites), options=chosen, trajectory=seen)
+        made = plan(model, "causal", budget, granularity="weight", sites=sites, options=chosen, trajectory=seen)
     except BudgetError as error:
         raise BudgetError(f"{error}; {_untested(seen, chosen)}") from None
     ticket = mask(model, made)

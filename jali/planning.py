@@ -112,7 +112,7 @@ class Planner:
         trajectory: Trajectory | None = None,
     ) -> Planner:
         """Check the arguments of :func:`plan`, but for the budget."""
-        chosen = _chosen_sites(model, sites)
+        chosen = chosen_sites(model, sites)
         if granularity not in ("unit", "weight"):
             raise BudgetError(f"granularity {granularity!r} is unknown; it is 'unit' or 'weight'")
         if pattern == "unit":
@@ -224,7 +224,7 @@ class Planner:
 
     def _plan(self, planned: Sequence[SitePlan], limit: Budget, pattern: str | None, more: Sequence[str]) -> Plan:
         method = self.criterion
-        notes = (*self._narrowest(planned), *_on_the_way(planned), *more)
+        notes = (*self._narrowest(planned), *_on_the_way(planned), *_cut_off(planned), *more)
         return Plan(self.granularity, method.name, limit, tuple(planned), method.options, self.seed, notes, pattern)
 
     def _narrowest(self, planned: Sequence[SitePlan]) -> tuple[str, ...]:
@@ -251,6 +251,14 @@ def _on_the_way(planned: Sequence[SitePlan]) -> tuple[str, ...]:
     """Where groups of units still read each other."""
     left = [(site.name, site.between()) for site in planned if site.groups]
     return tuple(f"{name!r} still has {count:,} weights between its groups of units" for name, count in left if count)
+
+
+def _cut_off(planned: Sequence[SitePlan]) -> tuple[str, ...]:
+    """Sites that no longer read their input."""
+    gone = [site.name for site in planned if "w_in" in site.keep and not site.keep["w_in"].any()]
+    return tuple(
+        f"{name!r} keeps no input weight: what it puts out no longer depends on what it reads" for name in gone
+    )
 
 
 def _indifferent(scores: WeightScores) -> tuple[str, ...]:
@@ -285,7 +293,7 @@ def _check_weights(weights: str, granularity: str, pattern: Pattern, chosen: Seq
             raise BudgetError(f"site {site.name!r} has no recurrent weights; leave it out of sites=[...]")
 
 
-def _chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:
+def chosen_sites(model: nn.Module, patterns: Sequence[str] | None) -> list[Site]:
     if patterns is None:
         return list(sites(model))
     if isinstance(patterns, str) or not patterns or not all(isinstance(pattern, str) for pattern in patterns):

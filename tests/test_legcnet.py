@@ -55,18 +55,18 @@ STUDIES = (
 
 
 def irises(name: str, seed: int = 0) -> Dataset:
-    """Two classes for the sets that have two; the columns of irises, repeated to the number of features."""
+    """Two classes for the sets that have two; the columns of irises, repeated to the number of features, MNIST's many times."""
     from sklearn.datasets import load_iris
 
     raw = load_iris()
     two = name in ("cancer", "banknote", "titanic")
-    features = {"cancer": 9, "titanic": 6}.get(name, 4)
+    features, times = {"cancer": 9, "titanic": 6, "mnist": 784}.get(name, 4), 60 if name == "mnist" else 1
     x = (raw.data - raw.data.mean(0)) / raw.data.std(0)
     x = np.resize(x.T, (features, 150)).T.astype(np.float32)[:, None]
     y = np.minimum(raw.target, 1) if two else raw.target
     order = np.random.default_rng(seed).permutation(150)
     parts = {
-        part: Split(torch.from_numpy(x[rows]), torch.from_numpy(y[rows].astype(np.int64)))
+        part: Split(*(torch.from_numpy(np.repeat(v[rows], times, 0)) for v in (x, y.astype(np.int64))))
         for part, rows in zip(("train", "validation", "test"), np.split(order, (90, 120)), strict=True)
     }
     return Dataset(name, **parts, classes=2 if two else 3, steps=1, features=features)
@@ -278,6 +278,19 @@ def test_the_controls_of_a_recurrent_network_remove_as_much_of_every_matrix():
             assert (getattr(read(again, site), field)[keep] != getattr(read(start, site), field)[keep]).any()
 
 
+def test_each_reading_removes_what_its_tests_say(tmp_path):
+    task = recurrent_task()
+    found = legcnet_recurrent.STUDY.run(task, RecordStore(tmp_path), lambda *given: None).data
+    gone = {row["what"]: round(row["removed"] * found["weights"]) for row in found["runs"]}
+    for what in ("FT", "PT"):
+        tests = found["tests"][what]
+        assert gone[what] == found["weights"] - tests["below p"] - sum(tests["problems"].values())
+        assert gone[f"random as {what}"] == gone[f"magnitude as {what}"] == gone[what]
+    assert gone["FT, causal go"] == found["tests"]["FT"]["below p"]
+    assert found["windows"]["PT"] < found["windows"]["FT"] == len(found["ends"])
+    assert gone["dense"] == 0
+
+
 def test_where_nothing_goes_the_dense_network_stands_for_it():
     recipe = RecurrentRecipe.of(recurrent_task().config)
     dense = torch.nn.Linear(2, 2)
@@ -303,6 +316,32 @@ def test_rates_are_judged_on_the_validation_part(small, tmp_path, monkeypatch):
     assert legcnet_rates.STUDY.run(task, store, lambda *given: None).data["runs"] == before
     monkeypatch.setattr(legcnet_training, "load", lambda name: replace(irises(name), validation=gone))
     assert legcnet_rates.STUDY.run(task, store, lambda *given: None).data["runs"] != before
+
+
+@pytest.mark.parametrize("name", list(NAMES))
+def test_a_quick_run_perturbs_the_same_weight_of_the_same_network(name):
+    setting = SETTINGS[name]
+    small = legcnet_settings.quick(setting)
+    for kept in ("data", "hidden", "place", "dtype", "apart", "delta", "method", "max_lag"):
+        assert getattr(small, kept) == getattr(setting, kept)
+    assert small.descent.rate == setting.descent.rate
+    assert small.descent.epochs < setting.descent.epochs
+
+
+def test_equal_networks_are_neither_better_nor_worse(tmp_path):
+    """Three draws of 0.7 have a mean of 0.7 but for rounding, which is no win."""
+    seeds, third = range(4), 0.7 + 1e-16
+    rows = [{"seed": s, "what": "FT", "accuracy": 0.7} for s in seeds]
+    rows += [{"seed": s, "what": "random as FT", "accuracy": third + d} for s in seeds for d in (0, 2e-16, 1e-16)]
+    record = legcnet_rates.STUDY.tasks(Settings(quick=True))[0].record("x", {}, data={"runs": rows})
+    found = legcnet_verdict.paired([record], "iris", "FT", "random as {}", "accuracy")
+    assert found == [0.0] * 4
+    assert legcnet_verdict.wilcoxon(np.array(found)) == 1.0
+
+
+def test_holms_correction_stands_beside_the_p_value():
+    rows = legcnet_verdict.with_holm([("a", 0.01), ("b", 0.04), ("c", 0.5)])
+    assert [row[-1] for row in rows] == pytest.approx([0.03, 0.08, 0.5])
 
 
 def test_points_of_several_labels_stand_side_by_side():

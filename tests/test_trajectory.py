@@ -438,6 +438,36 @@ def test_a_reading_that_there_is_not_is_refused_before_the_training():
         legcnet(network(), refused, accuracy, options={"correction": "bonferroni"})
 
 
+def test_sites_that_there_are_not_are_refused_before_the_training():
+    with pytest.raises(ModelError, match="no site matches 'head'"):
+        legcnet(network(), refused, accuracy, sites=["head"])
+    with pytest.raises(ModelError, match=r"sites='\*' is not a list"):
+        legcnet(network(), refused, accuracy, sites="*")
+
+
+def test_a_trajectory_and_a_ticket_print_in_a_few_lines():
+    ticket = legcnet(network("LSTM"), training(300), accuracy, iterations=200, window=20)
+    assert len(repr(ticket.trajectory).splitlines()) == 4
+    assert "10 windows of 20 over 200 iterations, by 'direct'" in str(ticket.trajectory)
+    assert "138, 0 of them without a finite exponent" in str(ticket.trajectory)
+    assert "200 of 300 iterations" in repr(ticket)
+    assert len(str(ticket)) < 1000
+
+
+def test_a_layer_that_keeps_no_input_weight_is_noted():
+    model = network("LSTM")
+    seen, _ = jali.trajectory(model, training(300), accuracy, window=20)
+    still = {n: np.zeros_like(v) if "head" in n else v for n, v in seen.exponents.items()}
+    made = jali.plan(
+        model, "causal", natural_budget(), granularity="weight", sites=["*"], options={"untested": "remove"},
+        trajectory=replace(seen, exponents=still),
+    )  # fmt: skip
+    empty = {site.name for site in made.sites if not site.keep["w_in"].any()}
+    assert "head" in empty
+    assert {note.split("'")[1] for note in made.notes if "keeps no input weight" in note} == empty
+    assert not any("no input weight" in note for note in jali.plan(model, "magnitude", 0.5, granularity="weight").notes)
+
+
 def refused(model):
     raise AssertionError("trained")
 

@@ -47,7 +47,8 @@ def collect(
 def _trained(trajectory: Any, model: nn.Module, sites: Sequence[Site]) -> dict[str, SiteTrajectory]:
     if not isinstance(trajectory, Trajectory):
         raise DataError(
-            f"the trajectory is {an(type(trajectory).__name__)}; record one with jali.trajectory(model, train, watch)"
+            f"the trajectory is {an(type(trajectory).__name__)}; give the first of the two that "
+            "jali.trajectory(model, train, watch) returns"
         )
     if trajectory.performance.ndim != 1:
         raise DataError(

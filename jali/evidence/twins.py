@@ -83,6 +83,20 @@ class Trajectory:
     def __len__(self) -> int:
         return len(self.ends)
 
+    def __str__(self) -> str:
+        count = sum(values[0].size for values in self.exponents.values())
+        lost = sum(int((~np.isfinite(values)).any(axis=0).sum()) for values in self.exponents.values())
+        lines = [
+            f"Trajectory of {len(self)} windows of {self.window} over {self.iterations} iterations, by {self.method!r}",
+            f"  weights and biases       {count:,}, {lost:,} of them without a finite exponent in some window",
+            f"  distance of the twins    {self.distance[-1] / abs(self.perturbation.delta):.4g} δ₀ at the end",
+        ]
+        if self.performance.ndim == 1:
+            lines.append(f"  watched                  {self.performance[0]:.4g} -> {self.performance[-1]:.4g}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
     def until(self, iterations: int) -> Trajectory:
         """What a training that stopped after ``iterations`` would have left: the windows that had closed by then.
 

@@ -1,7 +1,8 @@
 """The learning rates of the LEGCNet studies, which the paper does not give: what each would have done on the validation part.
 
-Dense networks are trained on the train part alone and judged on the validation part; the test part is not read. The rates that
-the studies take were chosen by hand before this record was made, so that it is their check and not their source.
+Dense networks are trained on the train part alone and judged on the validation part; the test part is not read. The rates of
+the paper's perceptrons were chosen by hand before this record was made, so that it is their check and not their source; those of
+the recurrent networks were chosen by it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class LegcnetRates(Study):
             out.append(Task({"data": name}, name, seeds[0], {**asdict(setting), "seeds": own, "rates": list(rates)}))
         for cell in list(RATES)[-1 if settings.quick else 0 :]:
             recipe = RecurrentRecipe(RATES[cell]).quick() if settings.quick else RecurrentRecipe(RATES[cell])
-            config = {**recipe.config(), "seeds": seeds[:FEW], "rates": list(CELLS)}
+            own = {name: value for name, value in recipe.config().items() if name != "rate"}
+            config = {**own, "seeds": seeds[:FEW], "rates": list(CELLS)}
             out.append(Task({"data": recipe.data, "cell": cell}, f"{recipe.data}, {cell}", seeds[0], config))
         return out
 
@@ -80,7 +82,7 @@ def _train_part(data: Dataset, seeds: Sequence[int]) -> Examples:
 
 def _cells(task: Task, rate: float) -> list[dict[str, Any]]:
     """Validation accuracy of each seed after as many epochs as the study trains."""
-    recipe = replace(RecurrentRecipe.of(task.config), rate=rate)
+    recipe = RecurrentRecipe.of({**task.config, "rate": rate})
     data, out = doubles(recipe), []
     for seed in task.config["seeds"]:
         network = initial_network(data, recipe, task.key["cell"], seed)
@@ -96,8 +98,7 @@ def _name(record: Record) -> str:
 
 
 def _taken(record: Record) -> float:
-    config = record.config
-    return float(config["rate"] if "cell" in record.task else config["descent"]["rate"])
+    return RATES[record.task["cell"]] if "cell" in record.task else float(record.config["descent"]["rate"])
 
 
 def _table(records: Sequence[Record]) -> Table:

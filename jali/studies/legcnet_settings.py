@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jali.evidence.windows import Method
@@ -63,8 +63,9 @@ WEIGHTS = {
 
 def quick(setting: Setting) -> Setting:
     """The same in seconds."""
-    descent = Descent(setting.descent.rate, min(setting.descent.epochs, 6), min(setting.descent.batch, 8), patience=2)
-    return Setting(setting.data, setting.hidden, 3, descent, setting.choices[:2], draws=1, watched=500, window=20)
+    epochs, batch = (2, setting.descent.batch) if setting.apart else (6, 8)
+    descent = replace(setting.descent, epochs=min(setting.descent.epochs, epochs), batch=batch, patience=2)
+    return replace(setting, early=3, descent=descent, choices=setting.choices[:2], draws=1, watched=500, window=20)
 
 
 def tasks_of(settings: Settings, names: Sequence[str]) -> list[Task]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jali.report.tables import Cell
-from jali.studies.base import Record, Table
+from jali.studies.base import Record, Table, mean_interval
 from jali.studies.legcnet_settings import PAPER, PAPERS_OWN
 from jali.studies.legcnet_table1 import rule
-from jali.studies.legcnet_tables import NAMES, LegcnetStudy, against_paper, mean_of, means, sets_of
+from jali.studies.legcnet_tables import NAMES, LegcnetStudy, against_paper, mean_of, means, seeds_text, sets_of
+from jali.studies.legcnet_verdict import CHOICES, OTHERS, paired
 
 SAME = tuple(f"{way}{choice}" for choice in ("FT", "PT") for way in ("", "random as ", "magnitude as "))
 
@@ -30,6 +31,7 @@ class LegcnetTable3(LegcnetStudy):
             _same(records, "accuracy", "At the same sparsity: accuracy", 2, 100),
             _same(records, "f1", "At the same sparsity: macro F1", 2, 100),
             _same(records, "epochs", "At the same sparsity: epochs", 0, 1),
+            _differences(records),
         ]
 
 
@@ -43,6 +45,16 @@ def _same(records: Sequence[Record], number: str, title: str, digits: int, scale
         f"trained again in the same way. {means(records)}"
     )
     return Table(title, ("data", "dense", *SAME), tuple(rows), caption)
+
+
+def _differences(records: Sequence[Record]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for data in sets_of(records):
+        pairs = [paired(records, data, choice, other, "accuracy") for choice in CHOICES for other in OTHERS]
+        rows.append((NAMES[data], *(mean_interval(pair).text(2, 100) for pair in pairs)))
+    heads = tuple(f"{choice} − {other.format(choice)}" for choice in CHOICES for other in OTHERS)
+    caption = f"Test accuracy, in points, paired by initialisation: mean ± 95 % interval over {seeds_text(records)}."
+    return Table("At the same sparsity: paired differences", ("data", *heads), tuple(rows), caption)
 
 
 STUDY = LegcnetTable3()
