@@ -278,7 +278,10 @@ def test_the_controls_of_a_recurrent_network_remove_as_much_of_every_matrix():
             assert (getattr(read(again, site), field)[keep] != getattr(read(start, site), field)[keep]).any()
 
 
-def test_each_reading_removes_what_its_tests_say(tmp_path):
+def test_each_reading_removes_what_its_tests_say(tmp_path, monkeypatch):
+    real = legcnet_recurrent_training.load("digits")
+    nobodys = real.test._replace(y=torch.full_like(real.test.y, -1))  # a part on which no network is right
+    monkeypatch.setattr(legcnet_recurrent_training, "load", lambda name: replace(real, test=nobodys))
     task = recurrent_task()
     found = legcnet_recurrent.STUDY.run(task, RecordStore(tmp_path), lambda *given: None).data
     gone = {row["what"]: round(row["removed"] * found["weights"]) for row in found["runs"]}
@@ -289,6 +292,11 @@ def test_each_reading_removes_what_its_tests_say(tmp_path):
     assert gone["FT, causal go"] == found["tests"]["FT"]["below p"]
     assert found["windows"]["PT"] < found["windows"]["FT"] == len(found["ends"])
     assert gone["dense"] == 0
+    assert all(row["accuracy"] == 0 < row["train"] for row in found["runs"])
+    first, *others = ([0.0, *each["ln"]] for each in found["growth"])  # from δ₀ on, and in proportion to it
+    assert np.abs(np.diff(first)).max() < 0.5
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=0.05)
 
 
 def test_where_nothing_goes_the_dense_network_stands_for_it():
@@ -304,6 +312,20 @@ def test_the_recorded_recipe_is_the_recipe_and_its_rate_was_tried():
         assert task.config["rate"] in legcnet_rates.CELLS
     assert {SETTINGS[name].descent.rate for name in NAMES if name != "mnist"} <= set(legcnet_rates.SMALL)
     assert SETTINGS["mnist"].descent.rate in legcnet_rates.LARGE
+
+
+def test_every_rate_is_tried_on_the_train_part(small, tmp_path, monkeypatch):
+    (task,) = [t for t in legcnet_rates.STUDY.tasks(Settings(quick=True, seeds=(0, 1))) if "cell" not in t.key]
+    tried = []
+
+    def converged(start, examples, setting, keep, progress):
+        assert torch.equal(examples.x[1], irises("iris").train.x.flatten(1))
+        tried.append(setting.descent.rate)
+        return start, (1, 2)
+
+    monkeypatch.setattr(legcnet_rates, "until_converged", converged)
+    legcnet_rates.STUDY.run(task, RecordStore(tmp_path), lambda *given: None)
+    assert tried == list(legcnet_rates.SMALL) == task.config["rates"]
 
 
 def test_rates_are_judged_on_the_validation_part(small, tmp_path, monkeypatch):

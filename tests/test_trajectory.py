@@ -472,6 +472,19 @@ def refused(model):
     raise AssertionError("trained")
 
 
+def test_zeros_are_held_whatever_moves_the_weights():
+    def train(model):
+        for t, _ in enumerate(training(300)(model)):
+            with torch.no_grad():
+                model[1].weight += 0.01 * (-1) ** t
+            yield
+
+    ticket = legcnet(network(), train, accuracy, window=20, sites=["1"])
+    (planned,) = ticket.plan.sites
+    weight = ticket.model[1].weight.detach().numpy()
+    assert ((weight == 0) == ~planned.keep["w_in"][0]).all()
+
+
 def test_weights_that_start_at_zero_and_are_not_removed_are_trained():
     model = network("LSTM")
     nn.init.zeros_(model.head.weight)
