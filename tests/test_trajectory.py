@@ -474,9 +474,9 @@ def refused(model):
 
 def test_zeros_are_held_whatever_moves_the_weights():
     def train(model):
-        for t, _ in enumerate(training(300)(model)):
+        for _ in training(300)(model):
             with torch.no_grad():
-                model[1].weight += 0.01 * (-1) ** t
+                model[1].weight += 0.001
             yield
 
     ticket = legcnet(network(), train, accuracy, window=20, sites=["1"])

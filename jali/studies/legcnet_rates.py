@@ -35,15 +35,15 @@ class LegcnetRates(Study):
     default_seeds = 5
 
     def tasks(self, settings: Settings) -> list[Task]:
-        seeds, out = list(settings.seeds), []
+        seeds, out = list(settings.seeds), list[Task]()
         for name in ["iris"] if settings.quick else NAMES:
             setting = quick(SETTINGS[name]) if settings.quick else SETTINGS[name]
             rates, own = (LARGE, seeds[:FEW]) if setting.apart else (SMALL, seeds)
             out.append(Task({"data": name}, name, seeds[0], {**asdict(setting), "seeds": own, "rates": list(rates)}))
         for cell in list(RATES)[-1 if settings.quick else 0 :]:
             recipe = RecurrentRecipe(RATES[cell]).quick() if settings.quick else RecurrentRecipe(RATES[cell])
-            own = {name: value for name, value in recipe.config().items() if name != "rate"}
-            config = {**own, "seeds": seeds[:FEW], "rates": list(CELLS)}
+            config = {**recipe.config(), "seeds": seeds[:FEW], "rates": list(CELLS)}
+            del config["rate"]  # every one of them is tried
             out.append(Task({"data": recipe.data, "cell": cell}, f"{recipe.data}, {cell}", seeds[0], config))
         return out
 
