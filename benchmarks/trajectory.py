@@ -1,6 +1,7 @@
-"""What it costs to record a training: LEGCNet's network on MNIST, plainly trained and with its twin, window by window.
+"""What it costs to record a training: LEGCNet's network on MNIST, plainly trained and with its twin, window by window; and what
+LEGCNet's six small data sets take end to end.
 
-Run with ``python -m benchmarks.trajectory`` (MNIST from JALI_DATA, or downloaded). One thread. The plain training is run before
+Run with ``python -m benchmarks.trajectory`` (data from JALI_DATA, or downloaded). One thread. The plain training is run before
 and after the recorded one, each half of the iterations; seconds are those of the processor, so that other programs do not count.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +29,16 @@ from jali.data import load  # noqa: E402
 from jali.evidence import Perturbation, trajectory  # noqa: E402
 from jali.maths.series_exponents import direct, rosenstein  # noqa: E402
 from jali.report.tables import markdown  # noqa: E402
+from jali.runs.store import RecordStore  # noqa: E402
+from jali.studies.base import Settings  # noqa: E402
 from jali.studies.legcnet_networks import Bank, Examples, descend, initial, widths  # noqa: E402
-from jali.studies.legcnet_settings import SETTINGS  # noqa: E402
+from jali.studies.legcnet_runs import runs  # noqa: E402
+from jali.studies.legcnet_settings import SETTINGS, tasks_of  # noqa: E402
+from jali.studies.legcnet_tables import scored  # noqa: E402
 from jali.studies.legcnet_training import examples_of, watched_accuracy  # noqa: E402
 
-LIMITS = {"memory_gb": 1.5, "times": 3.0}
+LIMITS = {"memory_gb": 1.5, "times": 3.0, "small_seconds": 600.0}
+SEEDS = (0, 1, 2, 3, 4)
 
 
 def training(examples: Examples, iterations: int) -> Any:
@@ -82,8 +89,18 @@ def measured(iterations: int) -> dict[str, Any]:
             name: _reduction(call, series) * sum(weight.numel() for weight in start.weights) / len(series)
             for name, call in (("direct", lambda s: direct(s, 1e-4)), ("rosenstein", rosenstein))
         },
-        "limits": LIMITS,
+        "small_seconds": small_sets(), "limits": LIMITS,
     }  # fmt: skip
+
+
+def small_sets() -> float:
+    """Processor seconds of the six small sets: dense networks, twins, tests, every pruned variant, and their scores."""
+    begin = time.process_time()
+    names = [name for name, setting in SETTINGS.items() if not setting.apart]
+    with tempfile.TemporaryDirectory() as folder:
+        for task in tasks_of(Settings(seeds=SEEDS), names):
+            scored(runs(task.config, RecordStore(Path(folder)), lambda message, fraction=None: None), task.config)
+    return time.process_time() - begin
 
 
 def _reduction(call: Any, series: np.ndarray) -> float:
