@@ -55,6 +55,8 @@ STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it
         "legcnet-figure6",
         "legcnet-sensitivity",
         "legcnet-verdict",
+        "legcnet-rates",
+        "legcnet-recurrent",
     ),
     DYNAMICS: (),
     FAST: ("iso-accuracy",),
