@@ -237,9 +237,13 @@ def _rosenstein(
     sums, products, counts = np.empty(steps + 1), np.empty(steps + 1), np.empty(steps + 1, dtype=np.int64)
     for first in range(0, count, _LANES):
         for lane in range(_LANES):
-            x[lane::_LANES] = windows[min(first + lane, count - 1)]
+            series = windows[min(first + lane, count - 1)]
+            for t in range(length):
+                x[t * _LANES + lane] = series[t]
         _neighbours(x, points, dimension, delay, theiler, squares, work, least, gaps)
         for lane in range(min(_LANES, count - first)):
-            own[:], s = gaps[lane::_LANES], first + lane
+            s = first + lane
+            for t in range(points):
+                own[t] = gaps[t * _LANES + lane]
             _divergence(windows[s], points, dimension, delay, own, squares, work, products, sums, counts)
             found[rows[s]] = _slope(sums, counts, skip)
