@@ -63,8 +63,7 @@ WEIGHTS = {
 
 def quick(setting: Setting) -> Setting:
     """The same in seconds."""
-    epochs, batch = (2, setting.descent.batch) if setting.apart else (6, 8)
-    descent = replace(setting.descent, epochs=min(setting.descent.epochs, epochs), batch=batch, patience=2)
+    descent = replace(setting.descent, epochs=min(setting.descent.epochs, 2 if setting.apart else 6), patience=2)
     return replace(setting, early=3, descent=descent, choices=setting.choices[:2], draws=1, watched=500, window=20)
 
 
