@@ -3,7 +3,8 @@
 The paper above says that a network keeps its accuracy while its layers are expanders; D. Hoang et al., "Revisiting pruning at
 initialization through the lens of Ramanujan graph", ICLR 2023, find no significant relation. Here the density is fixed and the
 bound is moved: the same ranking (:func:`jali.maths.expanders.expander_ranking`) with strengths from −0.3 (bound broken) to 0.3
-(corrected), on the sizes of trained weights, on random numbers, and on random numbers before training.
+(corrected), on the sizes of trained weights, on random numbers, and on random numbers before training. Beside them stand what
+others would do at this density: the largest weights and nothing else, and random regular masks before training (X-Net).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jali.maths.expanders import expander_ranking
+from jali.maths.expanders import expander_ranking, regular_ranking
 from jali.maths.rank_correlation import rank_correlation
 from jali.maths.spectral import cheeger, expansion
 from jali.report.tables import Cell, percent
@@ -46,9 +47,29 @@ from jali.studies.expander_runs import (
 )  # fmt: skip
 
 FAMILIES = ("magnitude", "random", "initial")
+PLAIN, REGULAR = "largest", "regular"  # the criteria `magnitude` and `random-regular`
+UNTRAINED = ("initial", REGULAR)
 STRENGTHS = (-0.3, -0.1, 0.0, 0.1, 0.3)
 BROKEN = min(STRENGTHS)
 MEASURES = ("Δ_S", "Δ_R", "α2")
+RIVALS = (  # (what and strength of the masks), (of those they are measured against)
+    (("magnitude", 0.1), (PLAIN, 0.0)),
+    (("magnitude", 0.0), (PLAIN, 0.0)),
+    (("magnitude", BROKEN), (PLAIN, 0.0)),
+    (("random", 0.0), (PLAIN, 0.0)),
+    (("initial", 0.1), ("initial", 0.0)),
+    ((REGULAR, 0.0), ("initial", 0.0)),
+)
+NAMES = {
+    (PLAIN, 0.0): "largest weights",
+    ("magnitude", 0.1): "expander",
+    ("magnitude", 0.0): "largest weights, least degree",
+    ("magnitude", BROKEN): "anti-expander",
+    ("random", 0.0): "random, least degree",
+    ("initial", 0.0): "random before training, least degree",
+    ("initial", 0.1): "expander before training",
+    (REGULAR, 0.0): "random regular before training",
+}
 FULL = ExpanderRecipe(
     "mnist", "RNN", hidden=64, epochs=(6, 3), lr=2e-3, remaining=(0.1, 0.05), noise=(0.0, 0.3), examples=10_000
 )
@@ -79,7 +100,7 @@ class ExpanderControls(Study):
             fit(model, recipe, recipe.epochs[0], task.seed, progress)
             save(workspace, model, task.seed, "dense")
             return task.record(self.name, scores(model, recipe))
-        untrained = task.key["what"] == "initial"
+        untrained = task.key["what"] in UNTRAINED
         model = network(recipe, task.seed) if untrained else restored(workspace, recipe, task.seed, "dense")
         keep = masks(model, task.key, task.seed)
         cut(model, keep)
@@ -87,7 +108,9 @@ class ExpanderControls(Study):
         return task.record(self.name, {**scores(model, recipe), **measured(keep)})
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
-        return [_correlations(records), _differences(records), _accuracies(records)] if records else []
+        return (
+            [_rivals(records), _correlations(records), _differences(records), _accuracies(records)] if records else []
+        )
 
     def figures(self, records: Sequence[Record]) -> list[Figure]:
         return (
@@ -104,16 +127,23 @@ def _keys(recipe: ExpanderRecipe, seed: int) -> Iterator[tuple[dict[str, Any], s
             for strength in STRENGTHS:
                 key = {"what": family, "strength": strength, "remaining": remaining, "seed": seed}
                 yield key, f"{family} {strength:+g}, {percent(remaining)} of the edges"
+        for control in (PLAIN, REGULAR):
+            key = {"what": control, "strength": 0.0, "remaining": remaining, "seed": seed}
+            yield key, f"{NAMES[control, 0.0]}, {percent(remaining)} of the edges"
 
 
 def masks(model: Any, key: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     """View field → mask (G, H, I) of ``key["remaining"]`` of the entries; a random family has the seed's numbers as sizes."""
     view, rng, found = view_of(model), np.random.default_rng([seed, 1]), {}
-    for field in FIELDS.values():
+    for number, field in enumerate(FIELDS.values()):
         sizes = getattr(view, field)
-        sizes = sizes if key["what"] == "magnitude" else rng.normal(size=sizes.shape)
+        sizes = sizes if key["what"] in ("magnitude", PLAIN) else rng.normal(size=sizes.shape)
         count = round(key["remaining"] * sizes[0].size)
-        ranks = [expander_ranking(gate, key["strength"]) for gate in sizes]
+        if key["what"] == REGULAR:
+            ranks = [regular_ranking(gate.shape[0], gate.shape[1], (seed, number, k)) for k, gate in enumerate(sizes)]
+        else:
+            floor = {"floor": 0.0} if key["what"] == PLAIN else {}
+            ranks = [expander_ranking(gate, key["strength"], **floor) for gate in sizes]
         found[field] = np.stack([rank >= rank.size - count for rank in ranks])
     return found
 
@@ -130,13 +160,48 @@ def measured(keep: dict[str, np.ndarray]) -> dict[str, Metric]:
 
 
 def _at(family: str | None, remaining: float, strength: float | None = None) -> Callable[[Record], bool]:
+    """Whether a record is of this family (None: of any of :data:`FAMILIES`), density and strength."""
+
     def chosen(record: Record) -> bool:
         task = record.task
-        if task["what"] == "dense" or task["remaining"] != remaining:
-            return False
-        return family in (None, task["what"]) and strength in (None, task["strength"])
+        own = task["what"] in FAMILIES if family is None else task["what"] == family
+        return own and task["remaining"] == remaining and strength in (None, task["strength"])
 
     return chosen
+
+
+def _rivals(records: Sequence[Record]) -> Table:
+    """Who wins at one density, within a seed."""
+    recipe, rows = ExpanderRecipe.of(records[-1].config), []
+    for remaining in recipe.remaining:
+        for ours, theirs in RIVALS:
+            cells = _minus(records, recipe, remaining, ours, theirs)
+            rows.append((percent(remaining), NAMES[ours], NAMES[theirs], *cells))
+    caption = (
+        "Masks of one density and seed: mean difference ± 95 % interval over the seeds; an interval that holds 0 shows no "
+        "winner. Expander: the criterion of this name. Least degree: of every unit and input, a quarter of the mean one."
+    )
+    return Table("Who wins at one density", ("edges", "masks", "minus", *_gains(recipe)), tuple(rows), caption)
+
+
+def _minus(
+    records: Sequence[Record],
+    recipe: ExpanderRecipe,
+    remaining: float,
+    ours: tuple[str, float],
+    theirs: tuple[str, float],
+) -> list[str]:
+    """Accuracies in points and measures of ``ours`` minus those of ``theirs``, over the seeds that have both."""
+    cells = []
+    for name in (*(f"test σ={sigma:g}" for sigma in recipe.noise), *MEASURES):
+        a, b = (_by_seed(records, name, _at(what, remaining, strength)) for what, strength in (ours, theirs))
+        each = mean_interval(a[seed] - b[seed] for seed in a if seed in b)
+        cells.append(each.text(3) if name in MEASURES else each.text(2, 100))
+    return cells
+
+
+def _gains(recipe: ExpanderRecipe) -> tuple[str, ...]:
+    return (*(f"accuracy, σ = {sigma:g} (points)" for sigma in recipe.noise), *MEASURES)
 
 
 def _correlations(records: Sequence[Record]) -> Table:
@@ -175,22 +240,16 @@ def _rank_correlation(measure: str, accuracy: str) -> Callable[[list[Record]], f
 def _differences(records: Sequence[Record]) -> Table:
     """Corrected minus broken, within a seed: what the bound itself is worth at one density."""
     recipe, rows = ExpanderRecipe.of(records[-1].config), []
-    names = [*(f"test σ={sigma:g}" for sigma in recipe.noise), *MEASURES]
     for remaining in recipe.remaining:
         for family in FAMILIES:
             for corrected in (s for s in STRENGTHS if s > 0):
-                cells = []
-                for name in names:
-                    low, high = (_by_seed(records, name, _at(family, remaining, s)) for s in (BROKEN, corrected))
-                    each = mean_interval(high[seed] - low[seed] for seed in high if seed in low)
-                    cells.append(each.text(3) if name in MEASURES else each.text(2, 100))
+                cells = _minus(records, recipe, remaining, (family, corrected), (family, BROKEN))
                 rows.append((f"{family}, {percent(remaining)}", f"{corrected:+g}", *cells))
-    accuracies = (f"accuracy, σ = {sigma:g} (points)" for sigma in recipe.noise)
-    columns = ("masks from, edges", "strength", *accuracies, *MEASURES)
     caption = (
         f"Corrected masks minus broken ones (strength {BROKEN:g}) of the same seed, density and origin: mean ± 95 % interval "
         "over the seeds. An interval that holds 0 shows no difference."
     )
+    columns = ("masks from, edges", "strength", *_gains(recipe))
     return Table("Corrected minus broken", columns, tuple(rows), caption)
 
 
@@ -201,17 +260,18 @@ def _by_seed(records: Sequence[Record], metric: str, chosen: Callable[[Record], 
 def _accuracies(records: Sequence[Record]) -> Table:
     recipe, rows = ExpanderRecipe.of(records[-1].config), []
     for remaining in recipe.remaining:
-        for family in FAMILIES:
-            for strength in STRENGTHS:
-                here = _at(family, remaining, strength)
-                accuracy = [over_seeds(records, f"test σ={sigma:g}", here).text(2, 100) for sigma in recipe.noise]
-                found = [over_seeds(records, measure, here).text(3) for measure in MEASURES]
-                rows.append((f"{family}, {strength:+g}, {percent(remaining)}", *accuracy, *found))
+        each = [(f"{family}, {strength:+g}", family, strength) for family in FAMILIES for strength in STRENGTHS]
+        for title, family, strength in (*each, *((NAMES[control, 0.0], control, 0.0) for control in (PLAIN, REGULAR))):
+            here = _at(family, remaining, strength)
+            accuracy = [over_seeds(records, f"test σ={sigma:g}", here).text(2, 100) for sigma in recipe.noise]
+            found = [over_seeds(records, measure, here).text(3) for measure in MEASURES]
+            rows.append((f"{title}, {percent(remaining)}", *accuracy, *found))
     columns = ("masks from, strength, edges", *(f"σ = {sigma:g} (%)" for sigma in recipe.noise), *MEASURES)
     caption = (
         "Test accuracy by the noise on the images; measures are means of W_xh and W_hh. Strength below 0 breaks the bound, "
-        "0 leaves it to chance, above 0 corrects it; every unit keeps a quarter of the mean degree. magnitude and random: cut "
-        "after training and fine-tuned; initial: random, cut before training."
+        "0 leaves it to chance, above 0 corrects it; every unit keeps a quarter of the mean degree, except with the largest "
+        "weights, which have no strength. magnitude and random: cut after training and fine-tuned; initial: random, cut before "
+        "training."
     )
     return Table("Masks from expanders to their opposite", columns, tuple(rows), caption)
 
