@@ -16,7 +16,8 @@ from jali.maths.spectral import expansion, random_crossing
 from jali.runs.store import RecordStore
 from jali.studies import expander_controls, expander_runs
 from jali.studies.base import Settings, find_study
-from jali.studies.expander_controls import STRENGTHS, ExpanderControls
+from jali.studies.expander_control_tables import STRENGTHS
+from jali.studies.expander_controls import ExpanderControls
 from jali.studies.expander_layers import ExpanderLayers
 from jali.studies.expander_mnist import ExpanderMnist
 from jali.studies.expander_tables import interpolated
@@ -123,7 +124,7 @@ def test_an_unfinished_run_shows_what_it_has(tmp_path, monkeypatch):
 def test_the_controls_study_tells_ranks_of_every_family(tmp_path, monkeypatch):
     monkeypatch.setattr(expander_controls, "FULL", replace(SMALL, kind="RNN", remaining=(0.3,)))
     shown, records = run(ExpanderControls(), tmp_path)
-    assert len(records) == 2 * (1 + 3 * len(STRENGTHS) + 2)
+    assert len(records) == 2 * (1 + 3 * len(STRENGTHS) + 2 * (len(STRENGTHS) - 1) + 2)
     (table,) = (table for table in ExpanderControls().summary(records) if table.title == "Corrected minus broken")
     (row,) = (row for row in table.rows if row[:2] == ("random, 30 %", "+0.1"))
     pairs = [
@@ -137,17 +138,18 @@ def test_the_controls_study_tells_ranks_of_every_family(tmp_path, monkeypatch):
     ]
     (a,), (b,), (c,), (d,) = pairs
     assert row[5].startswith(f"{(a - b + c - d) / 2:.3f} ± ")
-    for words in ("Expansion and accuracy at fixed density", "magnitude", "initial", "all three", "ρ(α2)"):
+    for words in ("Expansion and accuracy at fixed density", "magnitude", "initial, α2", "all", "ρ(α2)"):
         assert words in shown
     (table,) = (table for table in ExpanderControls().summary(records) if table.title == "Who wins at one density")
     row = next(row for row in table.rows if row[:3] == ("30 %", "expander", "largest weights"))
     ours, theirs = (
         {r.seed: r.metrics["test σ=0"].value for r in records if (r.task["what"], r.task.get("strength")) == wanted}
-        for wanted in (("magnitude", 0.1), ("largest", 0.0))
+        for wanted in (("magnitude, α2", 0.1), ("largest", 0.0))
     )
     assert row[3].startswith(f"{100 * np.mean([ours[seed] - theirs[seed] for seed in (0, 1)]):.2f} ± ")
     by_strength = [
-        np.mean([r.metrics["Δ_R"].value for r in records if r.task.get("strength") == s]) for s in (-0.3, 0.0, 0.1)
+        np.mean([r.metrics["Δ_R"].value for r in records if (r.task["what"], r.task.get("strength")) == ("random", s)])
+        for s in (-0.3, 0.0, 0.1)
     ]
     assert by_strength == sorted(by_strength)
 
