@@ -123,6 +123,12 @@ def test_lanczos_finds_what_numpy_finds(seed, density, weighted):
     assert expansion(block, weighted).lambda2 == pytest.approx(found.lambda2, rel=1e-9)
 
 
+def test_lanczos_resolves_values_at_the_edge_of_a_dense_bulk():
+    block = scipy.sparse.random_array((1500, 700), density=0.05, format="csr", rng=np.random.default_rng(0))
+    wanted = np.linalg.svd(block.toarray() != 0, compute_uv=False)[:2]
+    assert singular_values(block != 0) == pytest.approx(tuple(wanted), rel=1e-10)
+
+
 def test_lanczos_finds_equal_values_and_tiny_ones():
     twice = np.kron(np.eye(3), np.ones((150, 100)))
     assert singular_values(twice, 4) == pytest.approx((*[math.sqrt(15000)] * 3, 0), abs=1e-6)

@@ -106,7 +106,7 @@ def accuracies(records: Sequence[Record]) -> list[Table]:
     caption = (
         f"Test accuracy in %, by the standard deviation of the noise on {percent(recipe.noisy)} of the test inputs; bounds "
         f"of the masks, – where a bound is infinite, as of a full layer. {recipe.epochs[0]} epochs of training, then the cut and "
-        f"{recipe.epochs[1]} of fine-tuning{_examples(recipe)}."
+        f"{recipe.epochs[1]} of fine-tuning."
     )
     tables = []
     for layer in recipe.layers:
@@ -125,10 +125,6 @@ def _accuracy(
     accuracy = [over_seeds(records, f"test σ={sigma:g}", here).text(2, 100) for sigma in recipe.noise]
     deltas = [over_seeds(records, f"{layer} Δ_{bound}", here).text(3) for layer in FIELDS for bound in ("S", "R")]
     return (title, *accuracy, *deltas)
-
-
-def _examples(recipe: ExpanderRecipe) -> str:
-    return f", on {recipe.examples:,} examples" if recipe.examples < 10**9 else ""
 
 
 def curves(records: Sequence[Record], layer: str, known: Crossings) -> list[Figure]:
@@ -195,4 +191,5 @@ def _recipe(records: Sequence[Record]) -> ExpanderRecipe:
 
 
 def _what(recipe: ExpanderRecipe) -> str:
-    return f"{recipe.kind} on {recipe.data}"
+    some = f"{recipe.examples:,} of " if recipe.examples < 10**9 else ""
+    return f"{recipe.kind} on {some}{recipe.data}"
