@@ -56,10 +56,10 @@ def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch)
     for words in (
         "W_hh per gate, 12 units",
         "W_hh, 12 units, narrow start",
-        "LSTM on digits: where the bounds are lost",
-        "LSTM on digits: crossings by width",
-        "LSTM on digits: which width fits the paper",
-        "LSTM on digits: accuracy, both layers cut",
+        "LSTM on 64 of digits: where the bounds are lost",
+        "LSTM on 64 of digits: crossings by width",
+        "LSTM on 64 of digits: which width fits the paper",
+        "LSTM on 64 of digits: accuracy, both layers cut",
         "Δ_S, random cut",
     ):
         assert words in shown
@@ -114,7 +114,7 @@ def test_an_unfinished_run_shows_what_it_has(tmp_path, monkeypatch):
     assert [task.key["what"] for task in tasks] == ["dense", "dense", "narrow start"] + ["cut"] * 4
     records = [study.run(task, store, lambda *_: None) for task in (*tasks[:2], tasks[-1])]
     titles = [table.title for table in study.summary(records)]
-    assert "LSTM on digits: accuracy, both layers cut" in titles
+    assert "LSTM on 64 of digits: accuracy, both layers cut" in titles
     assert not any("W_hh cut" in title for title in titles)
     (table,) = (table for table in study.summary(records) if table.title.endswith("both layers cut"))
     assert [row[0] for row in table.rows] == ["before the cut", "20 %"]
