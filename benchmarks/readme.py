@@ -60,7 +60,7 @@ STUDIES: dict[Path, tuple[str, ...]] = {  # page → the studies whose tables it
     ),
     DYNAMICS: (),
     FAST: ("iso-accuracy",),
-    ROOT / "docs" / "expanders.md": ("expander-mnist", "expander-speech", "expander-controls"),
+    ROOT / "docs" / "expanders.md": ("expander-mnist", "expander-layers", "expander-speech", "expander-controls"),
     ROOT / "docs" / "argnn.md": (
         "argnn-gates",
         "argnn-xor",

@@ -28,6 +28,7 @@ from jali.plans import (
     decide_weights,
 )
 from jali.plans.decide import WeightMasks
+from jali.plans.ramanujan import in_pieces
 from jali.site import Site, sites
 from jali.view import View, check_parameters, read
 
@@ -202,6 +203,9 @@ class Planner:
             )
             for site in self.sites
         ]
+        if limit.ramanujan is not None:
+            found = (in_pieces(site.name, keep[site].values()) for site in self.sites)
+            notes = (*notes, *(note for note in found if note is not None))
         return self._plan(planned, limit, self.pattern.name if self.named else None, notes)
 
     def _unit_plan(self, scores: Mapping[Site, np.ndarray], limit: Budget, before: Plan | None) -> Plan:

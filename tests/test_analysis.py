@@ -14,6 +14,8 @@ from jali.errors import DataError, FileError, ModelError
 from jali.maths.information import gaussian, whiten
 from jali.maths.modularity import modularity
 from jali.maths.rate_distortion import gaussian_rate
+from jali.maths.spectral import cheeger, expansion
+from jali.report.analysis import analysis_section
 from jali.surgery.mask import mask
 from jali.view import read
 
@@ -73,6 +75,28 @@ def test_the_numbers_are_those_of_the_parts(model, data):
     assert site.notes[0] == "spectrum: the first 16 of 80 sequences, 5 of 5 steps"
     assert [note.split(":")[0] for note in site.notes[1:]] == ["largest exponent at tau"]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_expansion_is_that_of_every_gate_before_and_after(model):
+    plan = jali.plan(model, "magnitude", 0.8, granularity="weight")
+    found = jali.analyze(model, plan=plan).site("rnn.l0").expansion
+    for field, keep in plan.site("rnn.l0").keep.items():
+        assert found[f"{field} density"] == [1.0] * 4
+        assert found[f"{field} Δ_S"] == [np.inf] * 4
+        masks = [expansion(gate) for gate in keep]
+        assert found[f"{field} density after"] == [each.density for each in masks]
+        for bound in "SR":
+            assert found[f"{field} Δ_{bound} after"] == [each.delta(bound) for each in masks]
+        assert found[f"{field} isolated after"] == [sum(each.isolated) for each in masks]
+        assert found[f"{field} α2 after"] == [cheeger(gate).alpha2 for gate in keep]
+    assert jali.Analysis.from_json(jali.analyze(model, plan=plan).to_json()).site("rnn.l0").expansion == found
+    (table,) = (
+        t for t in analysis_section(jali.analyze(model, plan=plan), "a").tables if t.title == "Expansion of the masks"
+    )
+    assert [row[:2] for row in table.rows] == [("rnn.l0", "w_in after"), ("rnn.l0", "w_rec after")]
+    assert table.rows[1][2] == min(found["w_rec density after"])
+    assert table.rows[1][-1] == sum(found["w_rec isolated after"])
+    assert "Expansion of the masks" not in [t.title for t in analysis_section(jali.analyze(model), "a").tables]
 
 
 def test_answers_that_are_the_targets_have_their_entropy(model, data):

@@ -1,5 +1,7 @@
 """Plans by expansion: the criteria keep their graphs expanders, the budget stops where the bound is lost."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,8 @@ from torch import nn
 
 import jali
 from jali.errors import BudgetError, CriterionError, SeedError
-from jali.maths.spectral import expansion
-from jali.plans.ramanujan import edges_at_loss
+from jali.maths.spectral import cheeger, expansion
+from jali.plans.ramanujan import edges_at_loss, in_pieces
 
 
 def network(kind=nn.LSTM, hidden=24, inputs=8):
@@ -36,16 +38,30 @@ def test_every_matrix_gets_the_density_of_the_budget_and_no_vertex_is_lost(crite
         assert expansion(gate).isolated == (0, 0)
 
 
-def test_the_strength_moves_the_bound_at_one_density():
-    def mean_delta(strength):
-        plan = jali.plan(network(hidden=48), "expander", 0.8, granularity="weight", options={"strength": strength})
-        return np.mean([expansion(gate).delta_r for field, gate in gates(plan) if field == "w_rec"])
+def means(model, criterion, sparsity=0.8, **options):
+    """α2 and Δ_R, means over the recurrent matrices of a plan."""
+    plan = jali.plan(model, criterion, sparsity, granularity="weight", options=options)
+    found = [(cheeger(gate).alpha2, expansion(gate).delta_r) for field, gate in gates(plan) if field == "w_rec"]
+    return np.mean(found, axis=0)
 
-    assert mean_delta(-0.3) < mean_delta(0.0) < mean_delta(0.1)
+
+def test_the_strength_moves_the_connection_at_one_density():
+    broken, chance, corrected = (means(network(hidden=48), "expander", strength=s) for s in (-0.3, 0.0, 0.1))
+    assert (broken < chance).all()
+    assert (chance < corrected).all()
     plain = jali.plan(network(), "expander", Budget(0.8), granularity="weight", options={"strength": 0, "floor": 0})
     weights = dict(network().named_parameters())["0.weight_hh_l0"].detach().abs().reshape(4, 24, 24).numpy()
     for size, gate in zip(weights, plain.sites[0].keep["w_rec"], strict=True):
         assert size[gate].min() >= size[~gate].max()
+
+
+@pytest.mark.parametrize("sparsity", [0.8, 0.9, 0.95])
+def test_the_criterion_connects_more_than_magnitude_and_than_chance(sparsity):
+    torch.manual_seed(0)
+    model = nn.LSTM(28, 64)
+    corrected = means(model, "expander", sparsity)
+    for other in ("magnitude", "random"):
+        assert (corrected > means(model, other, sparsity)).all()
 
 
 Budget = jali.Budget
@@ -80,6 +96,10 @@ def test_the_budget_is_the_sparsest_mask_that_keeps_the_bound(bound, margin):
         for size, gate in zip(sizes, plan.sites[0].keep[field], strict=True):
             assert expansion(gate).delta(bound) >= margin
             assert size[gate].min() >= size[~gate].max()  # magnitude decides who stays
+            least = math.ceil(1.5 * sum(gate.shape))
+            assert gate.sum() >= least
+            if gate.sum() == least:
+                continue
             worst = np.where(gate, size, np.inf)
             less = gate & (worst > worst.min())
             delta = expansion(less).delta(bound)
@@ -103,6 +123,41 @@ def test_the_loss_is_at_an_edge(m, n, seed, bound, margin):
     if stays < m * n:
         assert delta(stays) >= margin
     assert stays == 1 or delta(stays - 1) < margin
+    least = min(max(stays + 3, 1), m * n)
+    assert edges_at_loss(order, bound, margin, least) >= least
+
+
+@pytest.mark.parametrize(("seed", "first"), [(1, 62), (2, 82)])
+def test_no_loss_is_passed_over_where_the_bound_hardly_holds(seed, first):
+    order = np.random.default_rng(seed).permutation(40 * 40).reshape(40, 40)
+    ranks = np.argsort(order.ravel()).reshape(40, 40)
+    holds = [(expansion(ranks < edges).delta_s or 0) >= 0 for edges in range(first, 1600, 3)]
+    assert all(holds)
+    assert expansion(ranks < first - 1).delta_s < 0
+    assert edges_at_loss(order, "S") == first
+
+
+def test_a_plan_by_a_bound_says_which_graphs_fall_into_pieces():
+    model = network(nn.RNN, 8, 8)
+    with torch.no_grad():
+        model[0].weight_hh_l0.fill_(0.001)
+        model[0].weight_hh_l0[:4, :4] = model[0].weight_hh_l0[4:, 4:] = 1.0  # two complete graphs
+        model[0].weight_ih_l0.fill_(0.001)
+        model[0].weight_ih_l0[:, :6] = 1.0
+    plan = jali.plan(model, "magnitude", Budget(ramanujan="S", margin=-0.2), granularity="weight")
+    assert not plan.sites[0].keep["w_rec"][0][np.kron(np.eye(2), np.ones((4, 4))) == 0].any()
+    assert plan.notes[0].startswith("2 of the 2 matrices of '0.l0' fall into pieces; ")
+    assert not jali.plan(network(), "expander", Budget(ramanujan="S", margin=0.3), granularity="weight").notes
+    assert not jali.plan(model, "magnitude", 0.9, granularity="weight").notes
+
+
+def test_the_note_counts_what_has_no_weight_at_all():
+    masks = np.ones((2, 3, 3), dtype=bool)
+    assert in_pieces("a", [masks]) is None
+    masks[0] = np.kron(np.eye(2), np.ones((2, 2)))[:3, :3] > 0
+    assert str(in_pieces("a", [masks])).startswith("1 of the 2 matrices of 'a' fall into pieces: a larger")
+    masks[0], masks[1, 0], masks[1, :, 0] = True, False, False
+    assert "1 of the 2 matrices of 'a' fall into pieces; 2 units and inputs" in str(in_pieces("a", [masks]))
 
 
 def test_a_harder_bound_leaves_more():
@@ -162,6 +217,9 @@ def test_layers_of_zeros_and_lost_units_are_planned(criterion, budget, zero):
         assert plan.sparsity == pytest.approx(0.5, abs=0.02)
     else:
         assert plan.sparsity > 0
-        assert all(expansion(gate).delta(str(budget.ramanujan)) >= 0 for _, gate in gates(plan))
+        for _, gate in gates(plan):
+            found = expansion(gate)
+            assert found.delta(str(budget.ramanujan)) >= 0
+            assert found.degree >= 3
     masked = jali.mask(model, plan)
     assert all(torch.isfinite(p).all() for p in masked.parameters())

@@ -16,8 +16,11 @@ from jali.maths.spectral import expansion, random_crossing
 from jali.runs.store import RecordStore
 from jali.studies import expander_controls, expander_runs
 from jali.studies.base import Settings, find_study
-from jali.studies.expander_controls import STRENGTHS, ExpanderControls
-from jali.studies.expander_mnist import ExpanderMnist, _interpolated
+from jali.studies.expander_control_tables import STRENGTHS
+from jali.studies.expander_controls import ExpanderControls
+from jali.studies.expander_layers import ExpanderLayers
+from jali.studies.expander_mnist import ExpanderMnist
+from jali.studies.expander_tables import interpolated
 from jali.studies.runner import run_study
 
 SMALL = expander_runs.ExpanderRecipe(
@@ -53,14 +56,40 @@ def test_the_curves_study_records_what_it_did_and_resumes(tmp_path, monkeypatch)
     for words in (
         "W_hh per gate, 12 units",
         "W_hh, 12 units, narrow start",
-        "LSTM on digits: where the bounds are lost",
-        "LSTM on digits: crossings by width",
-        "LSTM on digits: which width fits the paper",
-        "LSTM on digits: accuracy, both layers cut",
+        "LSTM on 64 of digits: where the bounds are lost",
+        "LSTM on 64 of digits: crossings by width",
+        "LSTM on 64 of digits: which width fits the paper",
+        "LSTM on 64 of digits: accuracy, both layers cut",
         "Δ_S, random cut",
     ):
         assert words in shown
     assert "tasks are already recorded" in run(ExpanderMnist(), tmp_path)[0]
+
+
+def test_each_layer_is_cut_alone_and_a_cut_of_nothing_is_trained_once(tmp_path, monkeypatch):
+    recipe = replace(SMALL, layers=("both", "W_xh", "W_hh"), remaining=(1.0, 0.2), widths=())
+    monkeypatch.setattr(expander_runs, "DRAWS", 1)
+    monkeypatch.setattr(ExpanderLayers, "full", recipe)
+    _, records = run(ExpanderLayers(), tmp_path)
+    assert len(records) == 2 * (1 + 1 + 3)
+    for layer, whole in (("W_xh", "W_hh"), ("W_hh", "W_xh")):
+        for record in records:
+            if record.task.get("layer") == layer:
+                assert f"{layer} Δ_R" in record.metrics
+                assert f"{whole} Δ_R" not in record.metrics  # full: infinite
+    tables = ExpanderLayers().summary(records)
+    assert [table.title.split(": ")[1] for table in tables] == [
+        "accuracy, both layers cut", "accuracy, W_xh cut", "accuracy, W_hh cut",
+    ]  # fmt: skip
+    assert {tuple(row[0] for row in table.rows) for table in tables} == {("before the cut", "100 %", "20 %")}
+    assert len({table.rows[1] for table in tables}) == 1
+    for figure, layer in zip(ExpanderLayers().figures(records), ("W_xh", "W_xh", "W_hh", "W_hh"), strict=True):
+        assert f"with {layer} cut" in figure.caption
+        mean = np.mean([r.metrics["test σ=0"].value for r in records
+                        if (r.task.get("layer"), r.task.get("remaining")) == (layer, 0.2)])  # fmt: skip
+        assert figure.payload["series"][0]["y"][1] == pytest.approx(mean)
+        crossing = {"W_xh": 50, "W_hh": 12}[layer]
+        assert figure.payload["marks"] == [{"x": pytest.approx(crossing), "label": "paper: Δ_S, Δ_R"}]
 
 
 def test_networks_start_as_their_slope_says():
@@ -71,9 +100,9 @@ def test_networks_start_as_their_slope_says():
 
 
 def test_a_width_lies_between_those_that_were_trained_or_is_not_told():
-    assert _interpolated([64, 128, 256], [0.2, 0.4, 0.6], 0.5) == "181"  # half way in the logarithm
-    assert _interpolated([64, 128], [0.2, 0.4], 0.4) == "128"
-    assert _interpolated([64, 128], [0.2, 0.4], 0.5) == "none from 64 to 128 (20 % at 64, 40 % at 128)"
+    assert interpolated([64, 128, 256], [0.2, 0.4, 0.6], 0.5) == "181"  # half way in the logarithm
+    assert interpolated([64, 128], [0.2, 0.4], 0.4) == "128"
+    assert interpolated([64, 128], [0.2, 0.4], 0.5) == "none from 64 to 128 (20 % at 64, 40 % at 128)"
 
 
 def test_an_unfinished_run_shows_what_it_has(tmp_path, monkeypatch):
@@ -85,17 +114,17 @@ def test_an_unfinished_run_shows_what_it_has(tmp_path, monkeypatch):
     assert [task.key["what"] for task in tasks] == ["dense", "dense", "narrow start"] + ["cut"] * 4
     records = [study.run(task, store, lambda *_: None) for task in (*tasks[:2], tasks[-1])]
     titles = [table.title for table in study.summary(records)]
-    assert "LSTM on digits: accuracy, both layers cut" in titles
+    assert "LSTM on 64 of digits: accuracy, both layers cut" in titles
     assert not any("W_hh cut" in title for title in titles)
     (table,) = (table for table in study.summary(records) if table.title.endswith("both layers cut"))
-    assert [row[0] for row in table.rows] == ["100 %", "20 %"]
+    assert [row[0] for row in table.rows] == ["before the cut", "20 %"]
     assert [figure.title for figure in study.figures(records)]
 
 
 def test_the_controls_study_tells_ranks_of_every_family(tmp_path, monkeypatch):
     monkeypatch.setattr(expander_controls, "FULL", replace(SMALL, kind="RNN", remaining=(0.3,)))
     shown, records = run(ExpanderControls(), tmp_path)
-    assert len(records) == 2 * (1 + 3 * len(STRENGTHS))
+    assert len(records) == 2 * (1 + 3 * len(STRENGTHS) + 2 * (len(STRENGTHS) - 1) + 2)
     (table,) = (table for table in ExpanderControls().summary(records) if table.title == "Corrected minus broken")
     (row,) = (row for row in table.rows if row[:2] == ("random, 30 %", "+0.1"))
     pairs = [
@@ -109,15 +138,36 @@ def test_the_controls_study_tells_ranks_of_every_family(tmp_path, monkeypatch):
     ]
     (a,), (b,), (c,), (d,) = pairs
     assert row[5].startswith(f"{(a - b + c - d) / 2:.3f} ± ")
-    for words in ("Expansion and accuracy at fixed density", "magnitude", "initial", "all three", "ρ(α2)"):
+    for words in ("Expansion and accuracy at fixed density", "magnitude", "initial, α2", "all", "ρ(α2)"):
         assert words in shown
+    (table,) = (table for table in ExpanderControls().summary(records) if table.title == "Who wins at one density")
+    row = next(row for row in table.rows if row[:3] == ("30 %", "expander", "largest weights"))
+    ours, theirs = (
+        {r.seed: r.metrics["test σ=0"].value for r in records if (r.task["what"], r.task.get("strength")) == wanted}
+        for wanted in (("magnitude, α2", 0.1), ("largest", 0.0))
+    )
+    assert row[3].startswith(f"{100 * np.mean([ours[seed] - theirs[seed] for seed in (0, 1)]):.2f} ± ")
     by_strength = [
-        np.mean([r.metrics["Δ_R"].value for r in records if r.task.get("strength") == s]) for s in (-0.3, 0.0, 0.1)
+        np.mean([r.metrics["Δ_R"].value for r in records if (r.task["what"], r.task.get("strength")) == ("random", s)])
+        for s in (-0.3, 0.0, 0.1)
     ]
     assert by_strength == sorted(by_strength)
 
 
-@pytest.mark.parametrize("name", ["expander-mnist", "expander-speech", "expander-controls"])
+def test_the_masks_of_the_controls_are_what_their_names_say():
+    model = expander_runs.network(replace(SMALL, kind="RNN", hidden=20), 0)
+    largest, regular, chance = (
+        expander_controls.masks(model, {"what": what, "strength": 0.0, "remaining": 0.3}, 0)
+        for what in ("largest", "regular", "initial")
+    )
+    for field, sizes in ((field, np.abs(getattr(expander_runs.view_of(model), field))) for field in ("w_in", "w_rec")):
+        assert largest[field].sum() == regular[field].sum() == chance[field].sum() == round(0.3 * sizes.size)
+        assert sizes[largest[field]].min() >= sizes[~largest[field]].max()
+        spread = [mask[field][0].sum(axis=1).std() for mask in (regular, chance)]
+        assert spread[0] < 0.7 * spread[1]  # degrees more equal than by chance
+
+
+@pytest.mark.parametrize("name", ["expander-mnist", "expander-speech", "expander-layers", "expander-controls"])
 def test_the_studies_are_found_and_the_quick_ones_are_smaller(name, monkeypatch):
     monkeypatch.setattr(expander_runs, "loaded", lambda _: load("digits"))
     study = find_study(name)

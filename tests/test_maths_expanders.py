@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from jali.errors import ContextError
-from jali.maths.expanders import expander_ranking, lps, ramanujan_lift, random_regular, regular_ranking
+from jali.errors import ContextError, LimitError
+from jali.maths.expanders import _tilt, expander_ranking, lps, ramanujan_lift, random_regular, regular_ranking
 from jali.maths.spectral import cheeger, expansion, random_crossing, singular_values
 from jali.maths.unfolding import unfolded
 from jali.plans.ramanujan import edges_at_loss
@@ -122,6 +123,12 @@ def test_lanczos_finds_what_numpy_finds(seed, density, weighted):
     assert expansion(block, weighted).lambda2 == pytest.approx(found.lambda2, rel=1e-9)
 
 
+def test_lanczos_resolves_values_at_the_edge_of_a_dense_bulk():
+    block = scipy.sparse.random_array((1500, 700), density=0.05, format="csr", rng=np.random.default_rng(0))
+    wanted = np.linalg.svd(block.toarray() != 0, compute_uv=False)[:2]
+    assert singular_values(block != 0) == pytest.approx(tuple(wanted), rel=1e-10)
+
+
 def test_lanczos_finds_equal_values_and_tiny_ones():
     twice = np.kron(np.eye(3), np.ones((150, 100)))
     assert singular_values(twice, 4) == pytest.approx((*[math.sqrt(15000)] * 3, 0), abs=1e-6)
@@ -131,12 +138,30 @@ def test_lanczos_finds_equal_values_and_tiny_ones():
 
 
 @pytest.mark.parametrize(
-    "block", [np.zeros((0, 3)), np.zeros(3), [[1, np.nan]], [[np.inf]], scipy.sparse.csr_matrix((2, 0))]
+    "block",
+    [
+        np.zeros((0, 3)),
+        np.zeros(3),
+        [[1, np.nan]],
+        [[np.inf]],
+        scipy.sparse.csr_matrix((2, 0)),
+        "abc",
+        None,
+        [[1], [2, 3]],
+        1j * np.ones((2, 2)),
+        scipy.sparse.csr_matrix(1j * np.eye(2)),
+    ],
 )
 def test_what_is_no_block_is_refused(block):
     for measure in (expansion, cheeger, singular_values, expander_ranking):
         with pytest.raises(ContextError, match="block"):
             measure(block)
+
+
+def test_a_parameter_of_a_model_is_a_block():
+    weight = torch.nn.RNN(3, 5).weight_ih_l0
+    assert expansion(weight, weighted=True) == expansion(weight.detach().double().numpy(), weighted=True)
+    assert expansion(weight.to(torch.bfloat16)).edges == 15
 
 
 def test_blocks_without_edges_or_of_low_degree_have_answers():
@@ -177,6 +202,10 @@ def test_random_regular_masks_are_random_and_nearly_ramanujan():
     assert np.mean(masks, axis=0).max() < 0.9  # no entry is always there
     with pytest.raises(ContextError, match="17 edges do not fit a mask of 4 x 4"):
         random_regular(4, 4, 17)
+    with pytest.raises(ContextError, match=r"12\.5 edges"):
+        random_regular(8, 8, 12.5)
+    with pytest.raises(ContextError, match="at least one row"):
+        regular_ranking(8, 2.5)
 
 
 @pytest.mark.parametrize(("p", "q", "bipartite"), [(5, 13, True), (17, 13, False), (13, 17, False), (37, 13, True)])
@@ -212,6 +241,18 @@ def test_lifts_are_ramanujan(c, d, k):
         ramanujan_lift(1, d, k)
 
 
+def test_graphs_beyond_the_limit_are_refused_at_once():
+    for doublings in (11, 40, 10**9):
+        with pytest.raises(LimitError, match="limit of 16,777,216; give fewer doublings"):
+            ramanujan_lift(8, 8, doublings)
+    with pytest.raises(LimitError, match="more than 16,777,216 edges"):
+        lps(5, 1009)
+    with pytest.raises(ContextError, match=r"doublings 1\.5"):
+        ramanujan_lift(3, 3, 1.5)
+    with pytest.raises(ContextError, match=r"13\.0 is no prime"):
+        lps(5, 13.0)
+
+
 RANKED = npst.arrays(float, st.tuples(SIDES, SIDES), elements=st.sampled_from([0.0, 0.1, -0.5, 1.0, 3.0]))
 
 
@@ -245,21 +286,68 @@ def test_with_a_floor_no_vertex_is_left_out(m, n, seed):
     assert expansion(kept).isolated == (0, 0)
 
 
-def test_the_correction_raises_the_bound_and_its_opposite_breaks_it():
+def uneven(rng, m, n):
+    """Weights whose rows and columns differ in size, as after training."""
+    return rng.normal(size=(m, n)) * np.exp(0.5 * (rng.normal(size=(m, 1)) + rng.normal(size=n)))
+
+
+def test_the_correction_by_lambda2_raises_the_bounds_and_its_opposite_breaks_them():
     rng = np.random.default_rng(0)
     for m, n in ((96, 96), (96, 32)):
-        weights = rng.normal(size=(m, n)) * np.exp(0.5 * (rng.normal(size=(m, 1)) + rng.normal(size=n)))
-        found = []
+        weights, found = uneven(rng, m, n), []
         for strength in (-0.3, 0.0, 0.1):
-            mask = expander_ranking(weights, strength) >= 0.8 * m * n
+            mask = expander_ranking(weights, strength, of="lambda2") >= 0.8 * m * n
             found.append(expansion(mask))
         assert found[0].delta_s < found[1].delta_s < found[2].delta_s
         assert found[0].delta_r < found[1].delta_r < found[2].delta_r
         assert found[0].delta_s < 0
+
+
+@pytest.mark.parametrize("density", [0.2, 0.1])
+def test_the_correction_by_alpha2_connects_and_raises_the_bounds_and_its_opposite_cuts(density):
+    found = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        for m, n in ((64, 64), (96, 40)):
+            weights = uneven(rng, m, n)
+            masks = [expander_ranking(weights, strength) >= (1 - density) * m * n for strength in (-0.3, 0.0, 0.1)]
+            found.append([[cheeger(mask).alpha2, expansion(mask).delta_r] for mask in masks])
+    broken, chance, corrected = np.mean(found, axis=0)
+    assert (broken < chance).all()
+    assert (chance < corrected).all()
+    assert broken[0] + 0.02 < chance[0] < corrected[0] - 0.02
+
+
+def test_a_tilt_is_the_derivative_of_what_it_says():
+    rng = np.random.default_rng(0)
+    graph = rng.random((9, 7)) < 0.5
+
+    def energy(entries, of):
+        rows, columns = entries.sum(axis=1), entries.sum(axis=0)
+        if of == "alpha2":
+            normal = entries / np.sqrt(np.outer(rows, columns))
+            return float((np.linalg.svd(normal, compute_uv=False)[1:] ** 10).sum())
+        fixed = np.outer(graph.sum(axis=1), graph.sum(axis=0)) / graph.sum()  # the direction of Perron is held
+        return float((np.linalg.svd(entries - fixed, compute_uv=False) ** 10).sum())
+
+    for of in ("alpha2", "lambda2"):
+        slope = np.empty(graph.shape)
+        for i, j in np.ndindex(*graph.shape):
+            step = np.zeros(graph.shape)
+            step[i, j] = 1e-6
+            slope[i, j] = energy(graph + step, of) - energy(graph - step, of)
+        slope *= math.sqrt(slope.size) / np.linalg.norm(slope)
+        assert _tilt(graph, of) == pytest.approx(slope, abs=1e-4)
+
+
+def test_what_a_ranking_cannot_be_made_of_is_refused():
+    weights = np.eye(3)
     with pytest.raises(ContextError, match="strength inf"):
         expander_ranking(weights, math.inf)
     with pytest.raises(ContextError, match="floor 2 is outside"):
         expander_ranking(weights, floor=2)
+    with pytest.raises(ContextError, match="of='lambda1' is unknown"):
+        expander_ranking(weights, of="lambda1")
 
 
 @settings(deadline=None)
@@ -350,5 +438,6 @@ def test_above_its_crossing_a_random_mask_has_the_bound_and_below_it_has_not(m, 
 def test_a_crossing_of_what_is_no_block_is_refused():
     with pytest.raises(ContextError, match="bound 'x'"):
         random_crossing(3, 3, "x")
-    with pytest.raises(ContextError, match="at least one row"):
-        random_crossing(0, 3)
+    for rows in (0, 3.5):
+        with pytest.raises(ContextError, match="at least one row"):
+            random_crossing(rows, 3)

@@ -278,11 +278,19 @@ def test_series_of_one_size_stand_apart_and_the_others_where_they_belong() -> No
         assert low < 100 < 1000 < high
 
 
+def test_lines_show_their_marks_and_where_zero_is() -> None:
+    plain, marks = draw(figure("lines")), [{"x": 0.5, "label": "paper"}]
+    assert len({plain, draw(figure("lines", marks=marks)), draw(figure("lines", zero=True))}) == 3
+    assert draw(figure("lines", marks=marks)) != draw(figure("lines", marks=[{"x": 0.6, "label": "paper"}]))
+    assert draw(figure("lines", marks=[], zero=False)) == plain
+
+
 @pytest.mark.parametrize("text", [r"$\frac{$", "$x", "_hidden", "\x1b[31m\x00", "<b>", "%d{}"])
 def test_labels_are_shown_as_they_are(text: str) -> None:
     payload = copy.deepcopy(PAYLOADS["lines"])
     for series in payload["series"]:
         series["label"] = text
+    payload["marks"] = [{"x": 0, "label": text}]
     drawn = draw(Figure("lines", "t", {**payload, "x_label": text, "y_label": text}))
     assert drawn != draw(Figure("lines", "t", payload | {"x_label": "", "y_label": ""}))
     assert draw(figure("bars", y_label=text, labels=[text, text + "2"], baseline_label=text)) != draw(figure("bars"))

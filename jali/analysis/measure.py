@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from jali.analysis.expansion import expansions
 from jali.analysis.networks import together
 from jali.analysis.observe import Run, answers, observe, started
 from jali.analysis.results import Analysis, SiteAnalysis
@@ -33,11 +34,11 @@ FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 
 
 def analyze(model: nn.Module, data: Any = None, *, plan: Plan | None = None, seed: int = 0) -> Analysis:
-    """Order, communities, dynamics and information of every recurrent site of ``model``, which is not changed.
+    """Order, communities, expansion, dynamics and information of every recurrent site of ``model``, which is not changed.
 
     ``data``: a tensor, an iterable of batches or a DataLoader, as for :func:`jali.prune`; without it there is nothing about
     dynamics and information. Batches with targets give I(Y; Ŷ), too: of labels and the largest output, or of real targets
-    and outputs. ``plan``: adds modularity, information and the distortion–rate point of the model masked by it.
+    and outputs. ``plan``: adds modularity, expansion, information and the distortion–rate point of the model masked by it.
 
     The Lyapunov spectrum is that of the first 16 sequences and 100 steps, at most 256 exponents; the largest exponent under
     thresholds of the weights that of 4 sequences and 50 steps; I(X; h_T) that of 3 principal components of each side. Notes
@@ -76,7 +77,7 @@ class _Site:
         self.recurrence = recurrence_of(model, site)
         self.view = self.recurrence.view
         self.sections: dict[str, dict[str, Any]] = {
-            name: {} for name in ("lattice", "modularity", "dynamics", "information", "pruning")
+            name: {} for name in ("lattice", "modularity", "dynamics", "information", "pruning", "expansion")
         }
         self.notes: list[str] = []
 
@@ -92,6 +93,7 @@ class _Site:
         else:
             self.notes.append("no unit influences another: there is no lattice to speak of")
         self._communities(influence, "")
+        self.sections["expansion"] = expansions(self.view, "")
 
     def _communities(self, influence: Floats, when: str) -> np.ndarray:
         from jali.maths.modularity import communities
@@ -116,6 +118,7 @@ class _Site:
         influence = cut.influence()[np.ix_(kept, kept)]
         labels = np.asarray(self.sections["modularity"]["labels"])[kept]
         self._communities(influence, " after")
+        self.sections["expansion"] |= expansions(cut, " after")
         self.sections["modularity"]["Q of the old communities after"] = modularity(influence, labels)
         if self.runs:
             self.sections["pruning"] = _distortion(self.runs, after)

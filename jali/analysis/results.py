@@ -26,7 +26,9 @@ class SiteAnalysis:
     and labels, and the same after a plan. ``dynamics``: Lyapunov exponents in nats per step (at the first layer of a
     top-down RNN those of the network, too), bounds of sup ‖Df‖₂, theorem III.7, the largest exponent when recurrent weights
     below τ are zero. ``information``: I(X; h_T) in nats per estimator. ``pruning``: distortion of the states under a plan,
-    R(D) there and as a curve.
+    R(D) there and as a curve. ``expansion``: of every gate's matrix as a bipartite graph its density, Δ_S and Δ_R (infinite
+    for a full matrix, None where undefined), α2 of the Cheeger interval and units or inputs without a weight, and the same
+    after a plan (:mod:`jali.maths.spectral`).
     """
 
     name: str
@@ -37,10 +39,11 @@ class SiteAnalysis:
     dynamics: Section = field(default_factory=dict)
     information: Section = field(default_factory=dict)
     pruning: Section = field(default_factory=dict)
+    expansion: Section = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-_SECTIONS = ("lattice", "modularity", "dynamics", "information", "pruning")
+_SECTIONS = ("lattice", "modularity", "dynamics", "information", "pruning", "expansion")
 
 
 @dataclass(frozen=True)

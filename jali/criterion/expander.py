@@ -12,16 +12,16 @@ from jali.evidence import SiteEvidence
 from jali.maths.expanders import expander_ranking
 from jali.view import View
 
-SUMMARY = "large weights on a graph that stays an expander at every sparsity; -0.3 as strength breaks it (a control)"
+SUMMARY = "large weights on a graph that is better connected at every sparsity; -0.3 as strength harms it (a control)"
 NEEDS: tuple[str, ...] = ()
 
 
 def score_weights(
     view: View, evidence: SiteEvidence, *, strength: float = 0.1, floor: float = 0.25
 ) -> dict[str, np.ndarray]:
-    """The rank of a weight within the matrix of its gate, in (0, 1]: the k best of a matrix are an expander for every k.
+    """The rank of a weight within the matrix of its gate, in (0, 1]: for every k the k best are a well connected graph.
 
-    ``strength``: how much an edge that lowers λ2 is preferred, in units of log |w|; 0 not at all, negative the opposite.
+    ``strength``: how much an edge that raises α2 is preferred, in units of log |w|; 0 not at all, negative the opposite.
     ``floor``, in [0, 1]: the least degree of a unit or input, as a fraction of the mean one. With both 0 the order within a
     matrix is that of ``|w|``. Ranks are alike in all matrices, so that a site's budget gives them all one density.
     """

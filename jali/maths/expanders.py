@@ -7,7 +7,7 @@ A mask ``(m, n)`` is the biadjacency matrix of a bipartite graph; a regular one 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from jali.errors import ContextError, LimitError
 from jali.jit import njit
 from jali.maths.spectral import biadjacency, singular_values
-from jali.plain import seed_of
+from jali.plain import is_whole, seed_of
 
 MIXING = 10  # tries of a swap per edge
 ATTEMPTS = 200  # signings of one lift
 GROWTH = 1.2  # of the number of edges from one round of a ranking to the next
 SLACK = 1e-9
+MOST = 2**24  # entries of a lift, edges of a graph of Lubotzky, Phillips and Sarnak
 
 
 def random_regular(rows: int, columns: int, edges: int, seed: int = 0) -> NDArray[np.bool_]:
@@ -31,8 +32,11 @@ def random_regular(rows: int, columns: int, edges: int, seed: int = 0) -> NDArra
     nearly Ramanujan (J. Friedman 2008). The masks of A. Prabhu et al., "Deep expander networks" (X-Net), ECCV 2018.
     Raises :class:`ContextError` for numbers out of range.
     """
-    if rows < 1 or columns < 1 or not 0 <= edges <= rows * columns:
-        raise ContextError(f"{edges} edges do not fit a mask of {rows} x {columns}; give 0 to {max(rows * columns, 0)}")
+    whole = all(map(is_whole, (rows, columns, edges)))
+    if not whole or rows < 1 or columns < 1 or not 0 <= edges <= rows * columns:
+        raise ContextError(
+            f"{edges} edges do not fit a mask of {rows} x {columns}; give whole numbers, edges 0 to rows·columns"
+        )
     rng = np.random.default_rng(seed_of(seed))
     mask = np.zeros((rows, columns), dtype=np.bool_)
     # Consecutive edges go to consecutive columns, so that columns are balanced; a row takes a run of at most n of them.
@@ -64,10 +68,16 @@ def ramanujan_lift(c: int, d: int, doublings: int, seed: int = 0) -> NDArray[np.
     of the ±1 signed matrix (Y. Bilu, N. Linial 2006), and some signing keeps them within ``√(c−1) + √(d−1)`` (A. Marcus, D.
     Spielman, N. Srivastava, "Interlacing families I", Ann. Math. 2015). Random signings are tried until one does, so the
     result is proved by its own spectrum. Raises :class:`ContextError` for degrees below 2 or a negative number of doublings,
-    :class:`LimitError` if no signing of 200 will do.
+    :class:`LimitError` for masks of more than 2²⁴ entries, or if no signing of 200 will do.
     """
-    if c < 2 or d < 2 or doublings < 0:
-        raise ContextError(f"degrees {c} and {d} must be at least 2, and doublings {doublings} at least 0")
+    if not all(map(is_whole, (c, d, doublings))) or c < 2 or d < 2 or doublings < 0:
+        raise ContextError(
+            f"degrees {c!r} and {d!r} must be at least 2, and doublings {doublings!r} at least 0, all whole numbers"
+        )
+    if c * d * 4 ** min(doublings, 24) > MOST:
+        raise LimitError(
+            f"a mask of {c}·{d}·4^{doublings} entries is above the limit of {MOST:,}; give fewer doublings"
+        )
     rng = np.random.default_rng(seed_of(seed))
     bound = math.sqrt(c - 1) + math.sqrt(d - 1)
     mask = np.ones((d, c), dtype=np.bool_)
@@ -96,13 +106,20 @@ def lps(p: int, q: int) -> Any:
     p ≠ q are primes ≡ 1 mod 4 with q > 2√p. Where p is no square mod q, the graph is bipartite on PGL₂(q), and the block has
     q(q² − 1)/2 rows and columns; where it is, the graph lives on PSL₂(q), and the block is its adjacency matrix, of the same
     size (its bipartite double cover). A. Lubotzky, R. Phillips, P. Sarnak, "Ramanujan graphs", Combinatorica 8 (1988).
-    Raises :class:`ContextError` for other numbers.
+    Raises :class:`ContextError` for other numbers, :class:`LimitError` for graphs of more than 2²⁴ edges.
     """
     for each in (p, q):
-        if each < 2 or any(each % k == 0 for k in range(2, math.isqrt(each) + 1)) or each % 4 != 1:
-            raise ContextError(f"{each} is no prime of the form 4k + 1, as 5, 13, 17, 29")
+        if (
+            not is_whole(each)
+            or each < 2
+            or any(each % k == 0 for k in range(2, math.isqrt(each) + 1))
+            or each % 4 != 1
+        ):
+            raise ContextError(f"{each!r} is no prime of the form 4k + 1, as 5, 13, 17, 29")
     if p == q or q * q <= 4 * p:
         raise ContextError(f"q={q} must differ from p={p} and be larger than 2√p = {2 * math.sqrt(p):.4g}")
+    if q * (q * q - 1) // 2 * (p + 1) > MOST:
+        raise LimitError(f"the graph of p={p}, q={q} has more than {MOST:,} edges; give smaller primes")
     from scipy.sparse import csr_matrix
 
     group = _projective(q)
@@ -153,33 +170,39 @@ def _generators(p: int, q: int) -> list[tuple[int, int, int, int]]:
     ]  # fmt: skip
 
 
-def expander_ranking(weights: Any, strength: float = 0.1, floor: float = 0.25) -> NDArray[np.int64]:
-    """Rank of every entry of ``|weights| (m, n)``, 0 … mn − 1: for every k the k entries of highest rank are a good expander.
+def expander_ranking(
+    weights: Any, strength: float = 0.1, floor: float = 0.25, of: Literal["alpha2", "lambda2"] = "alpha2"
+) -> NDArray[np.int64]:
+    """Rank of every entry of ``|weights| (m, n)``, 0 … mn − 1: for every k the k entries of highest rank are well connected.
 
     Edges are taken in rounds, in each a fifth of what there is. First come edges of vertices that have less than ``floor``
     times the mean degree of their side, so that none is isolated; then the others. Both in the order of
-    ``|w| exp(−strength · t)``, where t says how much an edge would raise λ2 of the graph so far, in units of its root mean
-    square over all entries. With both 0 the ranking is that of ``|w|``; ``floor`` 1 makes degrees equal, as nearly as it can;
-    a negative ``strength`` puts edges where they raise λ2, which breaks the bound. Equal entries go by index; zeros come last
-    within a round.
+    ``|w| exp(−strength · t)``, where t says how much an edge would harm the graph so far, in units of its root mean square
+    over all entries: lower α2 of the normalised Laplacian, which bounds how hard the graph is to cut
+    (:func:`jali.maths.spectral.cheeger`), or raise λ2 (``of="lambda2"``). The first raises Δ_S and Δ_R as well, as a rule; the
+    second raises them more, by edges that crowd on a few vertices, and leaves a sparse graph in pieces: it is there to tell
+    the bounds from the connection that they stand for. With ``strength`` and ``floor`` 0 the ranking is that of ``|w|``;
+    ``floor`` 1 makes degrees equal, as nearly as it can; a negative ``strength`` does harm. Equal entries go by index; zeros
+    come last within a round. No graph of fewer than m + n − 1 edges is connected.
 
-    Without a floor Δ_S can be had by concentration: all edges on a few vertices raise λ1, and leave the others without any.
-    Raises :class:`ContextError` as :func:`jali.maths.spectral.expansion`, for a strength that is not finite, and for a floor
-    outside [0, 1].
+    Raises :class:`ContextError` as :func:`jali.maths.spectral.expansion`, for a strength that is not finite, for a floor
+    outside [0, 1] and an unknown ``of``.
     """
     size = biadjacency(weights, weighted=True)
     size = size.toarray() if hasattr(size, "toarray") else size
     if not math.isfinite(strength):
         raise ContextError(
-            f"strength {strength!r} is not a finite number; 0.1 corrects, 0 does not, -0.3 breaks the bound"
+            f"strength {strength!r} is not a finite number; 0.1 corrects, 0 does not, -0.3 does the opposite"
         )
+    if of not in ("alpha2", "lambda2"):
+        raise ContextError(f"of={of!r} is unknown; it is 'alpha2' (how well connected) or 'lambda2' (the bounds)")
     if not 0.0 <= floor <= 1.0:
         raise ContextError(f"floor {floor!r} is outside [0, 1]; it is the least degree as a fraction of the mean one")
     m, n = size.shape
     taken, order = np.zeros((m, n), dtype=np.bool_), np.empty(m * n, dtype=np.int64)
     key, count, edges = _logarithm(size), 0, max(m, n)
     while count < m * n:
-        lean = key - strength * _tilt(taken) if strength and count else key
+        lean = key - strength * _tilt(taken, of) if strength and count else key
         free = np.flatnonzero(~taken.ravel())
         free = free[np.argsort(-lean.ravel()[free], kind="stable")]
         rows, columns = taken.sum(axis=1), taken.sum(axis=0)
@@ -200,7 +223,7 @@ def regular_ranking(rows: int, columns: int, seed: int | tuple[int, ...] = 0) ->
     Rounds of random matchings: in round r no vertex of the longer side has more than r edges, and the others keep pace. So
     :func:`random_regular` for all densities at once, each mask inside the denser ones, and degrees equal up to a few edges.
     """
-    if rows < 1 or columns < 1:
+    if not (is_whole(rows) and is_whole(columns)) or rows < 1 or columns < 1:
         raise ContextError(f"a mask has at least one row and one column, not {rows} and {columns}")
     seeds = [seed_of(each) for each in (seed if isinstance(seed, tuple) else (seed,))]
     longer, rng = max(rows, columns), np.random.default_rng(seeds)
@@ -236,23 +259,33 @@ def _capped(free: np.ndarray, rows: np.ndarray, columns: np.ndarray, of_row: int
     return chosen[:count]
 
 
-def _tilt(taken: np.ndarray) -> np.ndarray:
-    """Where an edge raises λ2 (positive) and where it lowers it; root mean square 1, or all zero.
+def _tilt(taken: np.ndarray, of: str) -> np.ndarray:
+    """How much an edge harms the graph (positive) or helps it; root mean square 1, or all zero.
 
-    ``M (MᵀM)⁴`` of the modularity matrix ``M = B − r cᵀ / E`` (degrees r, c, E edges): without the Perron direction, the
-    directions of the largest singular values outweigh the others. One singular pair would be arbitrary where values are equal.
+    The derivative by the entries of ``tr (MᵀM)⁵``, up to a factor. For λ2 ``M = B − r cᵀ / E`` is the modularity matrix
+    (degrees r, c, E edges), and the derivative ``M (MᵀM)⁴``. For α2 it is ``R M C`` with ``R = diag(r)^(−1/2)`` and C alike,
+    whose singular values are those of the normalised graph without the first; there an edge also raises two degrees. High
+    powers, so that the largest values outweigh the others: one singular pair would be arbitrary where values are equal.
     """
     graph = taken.astype(np.float64)
-    excess = graph - np.outer(graph.sum(axis=1), graph.sum(axis=0)) / graph.sum()
-    size = float(np.abs(excess).max())
+    rows, columns = graph.sum(axis=1), graph.sum(axis=0)
+    matrix = graph - np.outer(rows, columns) / graph.sum()
+    left, right = (1 / np.sqrt(np.maximum(degrees, 1.0)) for degrees in (rows, columns))
+    if of == "alpha2":
+        matrix *= np.outer(left, right)
+    size = float(np.abs(matrix).max())
     if size < 1e-9:
-        return np.zeros_like(excess)
-    excess /= size
-    square = excess.T @ excess
+        return np.zeros_like(matrix)
+    matrix /= size
+    square = matrix.T @ matrix
     for _ in range(2):
         square = square @ (square / np.abs(square).max())
-    excess = excess @ square
-    return excess * (math.sqrt(excess.size) / np.linalg.norm(excess))
+    tilt = matrix @ square
+    if of == "alpha2":
+        share = tilt * matrix * size  # sums: of every vertex, its part of the singular vectors
+        of_rows, of_columns = share.sum(axis=1) * left**2, share.sum(axis=0) * right**2
+        tilt = tilt * np.outer(left, right) - (of_rows[:, None] + of_columns) / 2
+    return tilt * (math.sqrt(tilt.size) / np.linalg.norm(tilt))
 
 
 def _logarithm(size: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jali.errors import ContextError
+from jali.plain import is_whole
 
 DENSE = 256  # of the shorter side: up to here LAPACK is faster than Lanczos
 RESTARTS = 100  # of Lanczos, before LAPACK is asked
@@ -74,7 +75,7 @@ class Cheeger:
 
 
 def expansion(block: Any, weighted: bool = False) -> Expansion:
-    """λ1, λ2, d_avg, Δ_R and Δ_S of ``block``, a matrix (m, n) of numpy or scipy.sparse.
+    """λ1, λ2, d_avg, Δ_R and Δ_S of ``block``, a matrix (m, n) of numpy, scipy.sparse or torch.
 
     Raises :class:`ContextError` for a block that has no rows or columns, or is not finite. A block of zeros has an answer:
     no edges, λ1 = λ2 = 0, both bounds undefined.
@@ -205,7 +206,7 @@ def random_crossing(rows: int, columns: int, bound: str = "S") -> float:
     """
     if bound not in ("R", "S"):
         raise ContextError(f"bound {bound!r} is unknown; it is 'R' (average degree) or 'S' (λ1)")
-    if min(rows, columns) < 1:
+    if not (is_whole(rows) and is_whole(columns)) or min(rows, columns) < 1:
         raise ContextError(f"a block has at least one row and one column, not {rows} and {columns}")
     m, n, edge = rows, columns, (math.sqrt(rows) + math.sqrt(columns)) ** 2
     if bound == "R":
@@ -225,8 +226,9 @@ def _sparse(matrix: Any) -> bool:
 
 
 def _checked(block: Any) -> Any:
-    """A float64 matrix, dense or CSR without stored zeros."""
+    """A float64 matrix, dense or CSR without stored zeros; real numbers only."""
     if _sparse(block):
+        _real(block.dtype)
         matrix = block.tocsr().astype(np.float64)
         if matrix is block or matrix.data is block.data:
             matrix = matrix.copy()
@@ -234,9 +236,25 @@ def _checked(block: Any) -> Any:
         matrix.eliminate_zeros()
         values = matrix.data
     else:
-        matrix = values = np.asarray(block, dtype=np.float64)
+        matrix = values = _dense(block)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ContextError(f"a block is a matrix with rows and columns, this has shape {matrix.shape}")
     if not np.isfinite(values).all():
         raise ContextError("the block has NaN or infinite values; restore a good checkpoint first")
     return matrix
+
+
+def _dense(block: Any) -> NDArray[np.float64]:
+    if callable(getattr(block, "detach", None)):
+        block = block.detach().cpu().double().numpy()  # a parameter of a model, without an import of torch here
+    try:
+        array = np.asarray(block)
+        _real(array.dtype)
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        raise ContextError(f"a block is a matrix of real numbers, not this {type(block).__name__} ({error})") from error
+
+
+def _real(dtype: np.dtype[Any]) -> None:
+    if dtype.kind == "c":
+        raise ContextError("a block is a matrix of real numbers, and these are complex; give their absolute values")

@@ -15,8 +15,8 @@ class Budget:
 
     Exactly one of ``sparsity`` (fraction of the units or weights removed, in (0, 1), to the nearest whole number of them),
     ``threshold`` (units or weights with a score below it go) and ``ramanujan``: "S" or "R", the largest sparsity of every
-    gate's matrix, each by itself, before its spectral bound Δ_S or Δ_R first falls below ``margin``
-    (:mod:`jali.plans.ramanujan`); for weights, one by one. ``scope``: rank within each ``"site"``, the same sparsity
+    gate's matrix, each by itself, before its spectral bound Δ_S or Δ_R first falls below ``margin``, and at most down to a mean
+    degree of 3 (:mod:`jali.plans.ramanujan`); for weights, one by one. ``scope``: rank within each ``"site"``, the same sparsity
     at all of them; over all sites (``"global"``; scores are then compared as they are); or, for weights, within each matrix,
     with Erdős–Rényi densities (``"erk"``, :func:`jali.plans.distribution.erdos_renyi`). ``multiple_of`` rounds the kept
     width *up*, ``min_width`` is the smallest width left; both hold for units only. At least one unit of a site stays, so that

@@ -31,7 +31,13 @@ def analysis_section(found: Analysis, name: str, *, named: bool = False) -> Sect
     Raises :class:`FileError` where a value is not what :func:`jali.analyze` writes.
     """
     try:
-        tables = (_overview(found, name), _modularity(found), _information(found), _distortion(found))
+        tables = (
+            _overview(found, name),
+            _modularity(found),
+            _expansion(found),
+            _information(found),
+            _distortion(found),
+        )
         figures = (_spectrum(found), _thresholds(found), _communities(found), _rates(found))
         notes = [f"{site.name}: {note}" for site in found.sites for note in site.notes]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, DataError) as error:
@@ -114,6 +120,25 @@ def _modularity(found: Analysis) -> Table | None:
     columns = ("site", "Q", "communities", "Q after the plan", "Q of the old communities after", "communities after")
     caption = "Directed weighted modularity of the influence graph, communities by the Louvain method."
     return Table("Modularity", columns, tuple(rows), caption) if rows else None
+
+
+def _expansion(found: Analysis) -> Table | None:
+    """The worst gate of every matrix, before and after a plan; nothing where all are full."""
+    rows = []
+    for site in found.sites:
+        for key, density in site.expansion.items():
+            field, found_one, when = key.partition(" density")
+            if not found_one or min(map(float, density)) == 1:
+                continue
+            measures = [density, *(site.expansion[f"{field} {name}{when}"] for name in ("Δ_S", "Δ_R", "α2"))]
+            least = [NONE if None in each else _number(min(map(float, each))) for each in measures]
+            rows.append((str(site.name), f"{field}{when}", *least, int(sum(site.expansion[f"{field} isolated{when}"]))))
+    columns = ("site", "weights", "density", "Δ_S", "Δ_R", "α2", "isolated")
+    caption = (
+        "The least over the gates: the bounds of the mask (– where one is undefined), and α2 of the normalised Laplacian, 0 "
+        "where a graph falls into pieces. Isolated: units and inputs without a weight, of all gates."
+    )
+    return Table("Expansion of the masks", columns, tuple(rows), caption) if rows else None
 
 
 def _information(found: Analysis) -> Table | None:

@@ -8,7 +8,8 @@ persistence    density: [0..1], columns: [count], rows: [count], units: total, c
                kept: [bool per unit], counted: {up_to: density, sides} or None: what made the scores
 scatter        x_label, y_label, series: [{label, x, y, error?, colour?}], log_x?, apart?: series of the same x stand side
                by side, each with a line through its points, x_names?: what x = 1, 2, … are called
-lines          x_label, y_label, series: [{label, x, y, low?, high?, colour?}], log_x?, logit_x?, x_names?
+lines          x_label, y_label, series: [{label, x, y, low?, high?, colour?}], log_x?, logit_x?, x_names?, zero?: y = 0 is
+               drawn, marks?: upright lines [{x, label}]
 bars           y_label, labels, values, errors?, baseline?, baseline_label?
 network        nodes: [{label, x, y}], edges: [[from, to]], frames: [{label, note, weights: [per edge, None where it is
                gone], values: [per node, 0..1], eigenvalues: [per node: [[real, imaginary]]]}]
@@ -289,6 +290,12 @@ def _lines(canvas: Canvas, payload: Payload, colours: Theme) -> None:
         axes.plot(x, y, label=_text(series["label"]), color=colour, marker=MARKERS[look], ms=4.5, ls=STYLES[look % 4])
         if series.get("low") is not None:
             axes.fill_between(x, _gaps(series["low"]), _gaps(series["high"]), color=colour, alpha=0.18, lw=0)
+    if payload.get("zero"):
+        axes.axhline(0, color=colours.ink, lw=0.9)
+    for mark in payload.get("marks", ()):
+        axes.axvline(float(mark["x"]), color=colours.ink, lw=0.9, ls="--")
+        axes.annotate(_text(mark["label"]), (float(mark["x"]), 0), (-3, 4), fontsize=9, rotation=90, ha="right",
+                      xycoords=("data", "axes fraction"), textcoords="offset points")  # fmt: skip
     _axis_labels(axes, payload)
     _legend(axes, len(payload["series"]))
 

@@ -2,36 +2,38 @@
 
 The paper above says that a network keeps its accuracy while its layers are expanders; D. Hoang et al., "Revisiting pruning at
 initialization through the lens of Ramanujan graph", ICLR 2023, find no significant relation. Here the density is fixed and the
-bound is moved: the same ranking (:func:`jali.maths.expanders.expander_ranking`) with strengths from −0.3 (bound broken) to 0.3
-(corrected), on the sizes of trained weights, on random numbers, and on random numbers before training.
+expansion is moved: the same ranking (:func:`jali.maths.expanders.expander_ranking`) with strengths from −0.3 (harm) to 0.3
+(correction), of λ2, which the bounds are made of, and of α2, which says how well a graph is connected; on the sizes of trained
+weights, on random numbers, and on random numbers before training. Beside them stand what others would do at this density: the
+largest weights and nothing else, and random regular masks before training (X-Net).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from jali.maths.expanders import expander_ranking
-from jali.maths.rank_correlation import rank_correlation
+from jali.maths.expanders import expander_ranking, regular_ranking
 from jali.maths.spectral import cheeger, expansion
-from jali.report.tables import Cell, percent
-from jali.studies.base import (
-    Figure,
-    Metric,
-    Progress,
-    Record,
-    RecordStore,
-    Settings,
-    Study,
-    Table,
-    Task,
-    mean_interval,
-    over_seeds,
-)  # fmt: skip
+from jali.report.tables import percent
+from jali.studies.base import Figure, Metric, Progress, Record, RecordStore, Settings, Study, Table, Task
+from jali.studies.expander_control_tables import (
+    FAMILIES,
+    MEASURES,
+    NAMES,
+    PLAIN,
+    REGULAR,
+    STRENGTHS,
+    UNTRAINED,
+    accuracies,
+    correlations,
+    differences,
+    rivals,
+    scatter,
+)
 from jali.studies.expander_runs import (
     FIELDS,
     ExpanderRecipe,
@@ -45,10 +47,6 @@ from jali.studies.expander_runs import (
     view_of,
 )  # fmt: skip
 
-FAMILIES = ("magnitude", "random", "initial")
-STRENGTHS = (-0.3, -0.1, 0.0, 0.1, 0.3)
-BROKEN = min(STRENGTHS)
-MEASURES = ("Δ_S", "Δ_R", "α2")
 FULL = ExpanderRecipe(
     "mnist", "RNN", hidden=64, epochs=(6, 3), lr=2e-3, remaining=(0.1, 0.05), noise=(0.0, 0.3), examples=10_000
 )
@@ -79,7 +77,7 @@ class ExpanderControls(Study):
             fit(model, recipe, recipe.epochs[0], task.seed, progress)
             save(workspace, model, task.seed, "dense")
             return task.record(self.name, scores(model, recipe))
-        untrained = task.key["what"] == "initial"
+        untrained = task.key["what"] in UNTRAINED
         model = network(recipe, task.seed) if untrained else restored(workspace, recipe, task.seed, "dense")
         keep = masks(model, task.key, task.seed)
         cut(model, keep)
@@ -87,33 +85,41 @@ class ExpanderControls(Study):
         return task.record(self.name, {**scores(model, recipe), **measured(keep)})
 
     def summary(self, records: Sequence[Record]) -> list[Table]:
-        return [_correlations(records), _differences(records), _accuracies(records)] if records else []
+        return [rivals(records), correlations(records), differences(records), accuracies(records)] if records else []
 
     def figures(self, records: Sequence[Record]) -> list[Figure]:
-        return (
-            [_scatter(records, remaining) for remaining in ExpanderRecipe.of(records[-1].config).remaining]
-            if records
-            else []
-        )
+        densities = ExpanderRecipe.of(records[-1].config).remaining if records else ()
+        return [scatter(records, remaining, measure) for remaining in densities for measure in ("Δ_S", "α2")]
 
 
 def _keys(recipe: ExpanderRecipe, seed: int) -> Iterator[tuple[dict[str, Any], str]]:
     yield {"what": "dense", "seed": seed}, "dense"
     for remaining in recipe.remaining:
-        for family in FAMILIES:
+        for family, (_, base) in FAMILIES.items():
             for strength in STRENGTHS:
+                if base is not None and not strength:
+                    continue  # without a correction it is the mask of the other family
                 key = {"what": family, "strength": strength, "remaining": remaining, "seed": seed}
                 yield key, f"{family} {strength:+g}, {percent(remaining)} of the edges"
+        for control in (PLAIN, REGULAR):
+            key = {"what": control, "strength": 0.0, "remaining": remaining, "seed": seed}
+            yield key, f"{NAMES[control, 0.0]}, {percent(remaining)} of the edges"
 
 
 def masks(model: Any, key: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
     """View field → mask (G, H, I) of ``key["remaining"]`` of the entries; a random family has the seed's numbers as sizes."""
     view, rng, found = view_of(model), np.random.default_rng([seed, 1]), {}
-    for field in FIELDS.values():
+    what = key["what"]
+    of, base = FAMILIES.get(what, ("lambda2", what))
+    floor = 0.0 if what == PLAIN else 0.25
+    for number, field in enumerate(FIELDS.values()):
         sizes = getattr(view, field)
-        sizes = sizes if key["what"] == "magnitude" else rng.normal(size=sizes.shape)
+        sizes = sizes if (base or what) in ("magnitude", PLAIN) else rng.normal(size=sizes.shape)
         count = round(key["remaining"] * sizes[0].size)
-        ranks = [expander_ranking(gate, key["strength"]) for gate in sizes]
+        if what == REGULAR:
+            ranks = [regular_ranking(gate.shape[0], gate.shape[1], (seed, number, k)) for k, gate in enumerate(sizes)]
+        else:
+            ranks = [expander_ranking(gate, key["strength"], floor, of) for gate in sizes]
         found[field] = np.stack([rank >= rank.size - count for rank in ranks])
     return found
 
@@ -127,105 +133,6 @@ def measured(keep: dict[str, np.ndarray]) -> dict[str, Metric]:
             values[name].append(-1.0 if delta is None else delta)
         values["α2"].append(cheeger(block(mask)).alpha2)
     return {name: Metric(float(np.mean(each)), len(each)) for name, each in values.items()}
-
-
-def _at(family: str | None, remaining: float, strength: float | None = None) -> Callable[[Record], bool]:
-    def chosen(record: Record) -> bool:
-        task = record.task
-        if task["what"] == "dense" or task["remaining"] != remaining:
-            return False
-        return family in (None, task["what"]) and strength in (None, task["strength"])
-
-    return chosen
-
-
-def _correlations(records: Sequence[Record]) -> Table:
-    """Spearman's ρ of every measure with accuracy at one density, within a family, per seed; then over the seeds."""
-    recipe, rows = ExpanderRecipe.of(records[-1].config), []
-    for remaining in recipe.remaining:
-        for family in (*FAMILIES, None):
-            cells: list[Cell] = [f"{percent(remaining)} of the edges", family or "all three"]
-            for sigma in recipe.noise:
-                for measure in MEASURES:
-                    each = map(_rank_correlation(measure, f"test σ={sigma:g}"), _seeds(records, _at(family, remaining)))
-                    cells.append(mean_interval(r for r in each if r is not None).text(2))
-            rows.append(tuple(cells))
-    columns = ("density", "masks from", *(f"ρ({m}), σ = {sigma:g}" for sigma in recipe.noise for m in MEASURES))
-    caption = (
-        "Rank correlation of a measure of expansion with test accuracy among masks of one density and origin, mean ± 95 % "
-        f"interval over the seeds; {len(STRENGTHS)} masks each. An interval that holds 0 shows no relation. "
-        "Seeds whose masks are all alike in a measure have no rank correlation and are left out."
-    )
-    return Table("Expansion and accuracy at fixed density", columns, tuple(rows), caption)
-
-
-def _seeds(records: Sequence[Record], chosen: Callable[[Record], bool]) -> list[list[Record]]:
-    own = [record for record in records if chosen(record)]
-    return [[r for r in own if r.seed == seed] for seed in sorted({r.seed for r in own})]
-
-
-def _rank_correlation(measure: str, accuracy: str) -> Callable[[list[Record]], float | None]:
-    def of(records: list[Record]) -> float | None:
-        x, y = ([r.metrics[name].value for r in records] for name in (measure, accuracy))
-        return rank_correlation(x, y)
-
-    return of
-
-
-def _differences(records: Sequence[Record]) -> Table:
-    """Corrected minus broken, within a seed: what the bound itself is worth at one density."""
-    recipe, rows = ExpanderRecipe.of(records[-1].config), []
-    names = [*(f"test σ={sigma:g}" for sigma in recipe.noise), *MEASURES]
-    for remaining in recipe.remaining:
-        for family in FAMILIES:
-            for corrected in (s for s in STRENGTHS if s > 0):
-                cells = []
-                for name in names:
-                    low, high = (_by_seed(records, name, _at(family, remaining, s)) for s in (BROKEN, corrected))
-                    each = mean_interval(high[seed] - low[seed] for seed in high if seed in low)
-                    cells.append(each.text(3) if name in MEASURES else each.text(2, 100))
-                rows.append((f"{family}, {percent(remaining)}", f"{corrected:+g}", *cells))
-    accuracies = (f"accuracy, σ = {sigma:g} (points)" for sigma in recipe.noise)
-    columns = ("masks from, edges", "strength", *accuracies, *MEASURES)
-    caption = (
-        f"Corrected masks minus broken ones (strength {BROKEN:g}) of the same seed, density and origin: mean ± 95 % interval "
-        "over the seeds. An interval that holds 0 shows no difference."
-    )
-    return Table("Corrected minus broken", columns, tuple(rows), caption)
-
-
-def _by_seed(records: Sequence[Record], metric: str, chosen: Callable[[Record], bool]) -> dict[int, float]:
-    return {record.seed: record.metrics[metric].value for record in records if chosen(record)}
-
-
-def _accuracies(records: Sequence[Record]) -> Table:
-    recipe, rows = ExpanderRecipe.of(records[-1].config), []
-    for remaining in recipe.remaining:
-        for family in FAMILIES:
-            for strength in STRENGTHS:
-                here = _at(family, remaining, strength)
-                accuracy = [over_seeds(records, f"test σ={sigma:g}", here).text(2, 100) for sigma in recipe.noise]
-                found = [over_seeds(records, measure, here).text(3) for measure in MEASURES]
-                rows.append((f"{family}, {strength:+g}, {percent(remaining)}", *accuracy, *found))
-    columns = ("masks from, strength, edges", *(f"σ = {sigma:g} (%)" for sigma in recipe.noise), *MEASURES)
-    caption = (
-        "Test accuracy by the noise on the images; measures are means of W_xh and W_hh. Strength below 0 breaks the bound, "
-        "0 leaves it to chance, above 0 corrects it; every unit keeps a quarter of the mean degree. magnitude and random: cut "
-        "after training and fine-tuned; initial: random, cut before training."
-    )
-    return Table("Masks from expanders to their opposite", columns, tuple(rows), caption)
-
-
-def _scatter(records: Sequence[Record], remaining: float) -> Figure:
-    series = []
-    for family in FAMILIES:
-        own = [r for r in records if _at(family, remaining)(r) and math.isfinite(r.metrics["test σ=0"].value)]
-        y = [100 * r.metrics["test σ=0"].value for r in own]
-        series.append({"label": family, "x": [r.metrics["Δ_S"].value for r in own], "y": y})
-    payload = {"x_label": "Δ_S, mean of W_xh and W_hh", "y_label": "test accuracy (%)", "series": series}
-    return Figure(
-        "scatter", f"Accuracy against Δ_S, {percent(remaining)} of the edges", payload, "Each point is a mask."
-    )
 
 
 STUDY = ExpanderControls()
