@@ -349,6 +349,12 @@ def test_exploding_weights_are_one_clear_error():
         (lambda: TruthTable.of_rows("T", [[0, 2]]), DataError, r"outside \[0, 1\]"),
         (lambda: TruthTable("T", [[0, np.nan]], [[1]]), DataError, r"outside \[0, 1\]"),
         (lambda: TruthTable("T", [[0, 1]], [[1], [0]]), DataError, "x has 1 rows, y 2"),
+        (
+            lambda: TruthTable("T", [[0, 1], [0]], [[1], [0]]),
+            DataError,
+            "x is no array of numbers .* rows of one width",
+        ),
+        (lambda: AsynchronousNetwork(2, 1, 1).train([[0, 1], [0]], [[1]]), DataError, "x or y is no array of numbers"),
         (lambda: TruthTable("T", [0, 1], [[1]]), DataError, r"x is \(2,\); give rows and columns"),
         (lambda: XOR.draw(0, 0), DataError, "0 rows to draw"),
         (lambda: parity(0), DataError, "parity of 0 bits; give 1 to 16"),

@@ -447,6 +447,11 @@ def test_a_label_has_one_colour_on_a_page_as_long_as_there_are_colours() -> None
         draw(figure("lines", series=[{"label": "a", "x": [0], "y": [1], "colour": "red"}]))
 
 
+def test_a_point_without_a_place_is_a_gap() -> None:
+    whole, without = ([{"label": "a", "x": x, "y": [1, 2, 3]}] for x in ([0, 1, 2], [0, None, 2]))
+    assert draw(figure("lines", series=without)) != draw(figure("lines", series=whole))
+
+
 def test_a_torn_line_is_told_on_the_page(tmp_path: Path) -> None:
     store = RecordStore(tmp_path)
     store.append(record())

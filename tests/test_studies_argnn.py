@@ -78,7 +78,9 @@ def test_the_tables_pair_the_modes_by_seed_and_the_page_has_the_figures(quick: t
     assert "share of the edges removed" in page
 
 
-def test_more_runs_of_xor_are_those_of_the_gates_and_more(quick: tuple[Path, tuple], tmp_path: Path) -> None:
+def test_more_runs_of_xor_are_those_of_the_gates_and_more(
+    quick: tuple[Path, tuple], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = run_study(ArgnnXor(), tmp_path, seeds=4, quick=True, console=Console(file=io.StringIO()))
     of = {(r.task["mode"], r.task["hidden"]): r.data["runs"] for r in quick[1]}
     assert {(r.task["mode"], r.task["hidden"]) for r in found.records} == {(m, h) for m in SHOWN for h in (2, 3)}
@@ -87,7 +89,13 @@ def test_more_runs_of_xor_are_those_of_the_gates_and_more(quick: tuple[Path, tup
     (table,) = ArgnnXor().summary(found.records)
     removed = [r.data["runs"]["removed"] for r in found.records if r.task["hidden"] == 2 and r.task["mode"] != "none"]
     assert table.rows[0][:2] == ("2 hidden", 4)
-    assert str(table.rows[0][4]).startswith(f"{np.subtract(removed[1], removed[0]).mean():.2f} ± ")
+    more = np.subtract(removed[1], removed[0])
+    assert str(table.rows[0][4]).startswith(f"{more.mean():.2f} ± ")
+    assert table.columns[6] == "D_W − D, new runs"
+    assert table.rows[0][6] == "–"  # all four are among those of the gates
+    monkeypatch.setattr("jali.studies.argnn_xor.KNOWN", 3)
+    (table,) = ArgnnXor().summary(found.records)
+    assert table.rows[0][6] == f"{more[3]:.2f}"
 
 
 def test_the_papers_numbers_keep_the_bound_of_its_node_rule() -> None:
@@ -162,18 +170,22 @@ def test_rows_under_bad_messages_are_paired_with_none_under_the_same_and_with_pe
         assert str(row[column]).startswith(f"{(ours - theirs).mean() + 0.0:.3f} ± ")
 
 
-def _claimed(more: list[float], error: list[float]) -> list[str]:
-    """The verdicts of the table of claims for D_W, where D removes nothing and neither D nor none has an error."""
+def _made_up(more: list[float], error: list[float]) -> list[Record]:
+    """Records of XOR with two hidden nodes where D removes nothing and neither D nor none has an error."""
     task = {"gate": "XOR", "hidden": 2}
     count = len(more)
     runs = {mode: {"removed": [0.0] * count, "error": [0.0] * count} for mode in (*MODES, RANDOM)}
     runs["D_W"] = {"removed": more, "error": error}
-    records = [
+    return [
         Record("argnn-gates", {**task, "mode": mode}, 0, {"inputs": 9}, {"processor time": Metric(1.0, 3)},
                data={"runs": {**own, "edges": [12] * count, "of rounding": [0] * count}})
         for mode, own in runs.items()
     ]  # fmt: skip
-    return [str(cell) for cell in ArgnnGates().summary(records)[3].rows[0][2:4]]
+
+
+def _claimed(more: list[float], error: list[float]) -> list[str]:
+    """The verdicts of the table of claims for D_W."""
+    return [str(cell) for cell in ArgnnGates().summary(_made_up(more, error))[3].rows[0][2:4]]
 
 
 def test_the_verdicts_on_the_claims() -> None:
@@ -181,6 +193,13 @@ def test_the_verdicts_on_the_claims() -> None:
     assert _claimed([1.0, 0.0, 1.0], [0.03, 0.03, 0.04]) == ["no", "no"], "an interval over 0; 0.0333 is beyond 0.03"
     assert _claimed([1.0, 1.0, 1.1], [-0.04, -0.03, -0.03]) == ["yes", "no"]
     assert _claimed([1.0], [0.01]) == ["–", "yes"], "one run has no interval"
+
+
+def test_the_papers_means_are_compared_with_intervals_only() -> None:
+    assert [row[1:] for row in ArgnnGates().summary(_made_up([2.0], [0.08]))[2].rows] == [(0, 0, "–")] * 2
+    errors, edges = ArgnnGates().summary(_made_up([1.0, 3.0], [0.08, 0.0843]))[2].rows
+    assert errors[1:] == (3, 1, "XOR, none, 2 hidden: 0.0615 beside 0.0000 ± 0.0000")
+    assert edges[1:] == (2, 1, "XOR, D, 2 hidden: 1.8 beside 0.0 ± 0.0")
 
 
 def test_the_control_lacks_edges_between_nodes_that_act_and_is_else_the_same_network() -> None:

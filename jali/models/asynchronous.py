@@ -209,7 +209,10 @@ class AsynchronousNetwork:
 
     def _sequences(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
         runs = len(self._runs)
-        rows, wanted = (np.array(part, dtype=np.float64) for part in (x, y))
+        try:
+            rows, wanted = (np.array(part, dtype=np.float64) for part in (x, y))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"x or y is no array of numbers ({error}); give rows of one width") from None
         rows, wanted = (np.repeat(part[None], runs, axis=0) if part.ndim == 2 else part for part in (rows, wanted))
         for name, part, width in (("x", rows, self.inputs), ("y", wanted, self.outputs)):
             if part.ndim != 3 or part.shape[0] != runs or part.shape[2] != width:

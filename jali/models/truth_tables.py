@@ -28,7 +28,12 @@ class TruthTable:
 
     def __post_init__(self) -> None:
         for part in ("x", "y"):
-            values = np.array(getattr(self, part), dtype=np.float64)
+            try:
+                values = np.array(getattr(self, part), dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"truth table {self.name!r}: {part} is no array of numbers ({error}); give rows of one width"
+                ) from None
             if values.ndim != 2 or not values.size:
                 raise DataError(
                     f"truth table {self.name!r}: {part} is {values.shape}; give rows and columns, one of each at least"

@@ -157,7 +157,7 @@ def _axis_labels(axes: Axes, payload: Payload) -> None:
         axes.set_xticks(
             range(1, len(names) + 1), names, rotation=30 if slanted else 0, ha="right" if slanted else "center"
         )
-    elif all(float(x).is_integer() for series in payload["series"] for x in series["x"]):
+    elif all(x.is_integer() for series in payload["series"] for x in _gaps(series["x"]) if x == x):
         _whole_ticks(axes)
 
 
@@ -172,7 +172,7 @@ def _plain_ticks(axes: Axes) -> None:
 def _whole_ticks(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=(1, 2, 5, 10), integer=True))
 
 
 def _logit(axes: Axes) -> None:

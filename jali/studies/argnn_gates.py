@@ -156,22 +156,26 @@ def _removed(records: Sequence[Record]) -> Table:
 
 
 def _agreement(records: Sequence[Record]) -> Table:
+    """Only cells with an interval are compared: one run has none."""
     rows: list[tuple[Cell, ...]] = []
     for label, number, paper, digits in (("error", "error", PAPER_ERROR, 4), ("edges", "removed", PAPER_REMOVED, 1)):
         inside, far, where = [], 0.0, NONE
         for gate, mode, hidden in _cells(records):
             if (gate, mode) not in paper:
                 continue
-            theirs, ours = (
-                paper[gate, mode][hidden],
-                mean_interval(runs_of(records, number, gate=gate, mode=mode, hidden=hidden)),
-            )
+            ours = mean_interval(runs_of(records, number, gate=gate, mode=mode, hidden=hidden))
+            if ours.half is None:
+                continue
+            theirs = paper[gate, mode][hidden]
             gap = abs(theirs - ours.mean)
-            inside.append(gap <= (ours.half or 0.0) + 0.5 * 10.0**-digits)  # the paper's means are rounded
+            inside.append(gap <= ours.half + 0.5 * 10.0**-digits)  # the paper's means are rounded
             if not inside[-1] and gap > far:
                 far, where = gap, f"{gate}, {mode}, {hidden} hidden: {theirs:.{digits}f} beside {ours.text(digits)}"
         rows.append((label, len(inside), sum(inside), where))
-    caption = "How many of the paper's means lie in our 95 % intervals. The paper's own spread is not counted."
+    caption = (
+        f"How many of the paper's means lie in our 95 % intervals, after {records[0].config['inputs']:,} inputs (the paper: "
+        "2,000). The paper's own spread is not counted."
+    )
     return Table("The paper's means", ("", "compared", "in our interval", "farthest outside"), tuple(rows), caption)
 
 

@@ -47,9 +47,8 @@ SIZES: tuple[tuple[str, int, tuple[int, ...]], ...] = (  # task, inputs shown, h
     (DIGITS, 4000, (2, 5, 10, 20, 40)),
 )
 QUICK = (("parity of 3", 100, (2, 4)), (DIGITS, 100, (2,)))
-ERROR_SCALE = (
-    0.05  # a third of the published one: by that, parity of four bits and more is learned by few networks or none
-)
+# A third of the published one, by which networks learn parity of four bits and more later and less well.
+ERROR_SCALE = 0.05
 EVERY = 10  # nodes decide at each such update, once per input: what a decision costs grows with the network
 RULES = {
     "D by eigenvector": SpectralRule("directed", "eigenvector", EVERY),
@@ -249,8 +248,8 @@ def _figure(records: Sequence[Record]) -> Figure:
                 })  # fmt: skip
     payload = {"x_label": "hidden nodes", "y_label": "edges removed (%)", "series": series, "log_x": True}
     caption = (
-        "Means over seeds of the tasks put to networks of several sizes. By positions in LAPACK's output (D_W) at "
-        "most one edge per hidden node can go."
+        "Means over seeds of the tasks put to networks of several sizes, which may have seen different numbers of inputs (see "
+        "the times). By positions in LAPACK's output (D_W) at most one edge per hidden node can go."
     )
     return Figure("lines", "Share of the edges removed as the network grows", payload, caption)
 

@@ -141,8 +141,9 @@ def _as_in_the_paper(records: Sequence[Record]) -> list[Table]:
         if mode != "none":
             removed.append(Comparison(mode, known[0], mean_interval(_shares(runs))))
             first.append(Comparison(mode, known[1], mean_interval(record.data["first removal"])))
+    shown = f"Pruned during training, {records[0].config['inputs']:,} inputs (the paper: 1,000)."
     return [
-        comparison_table("Edges removed at the end", removed, unit="%", scale=100, caption="Pruned during training."),
+        comparison_table("Edges removed at the end", removed, unit="%", scale=100, caption=shown),
         comparison_table(
             "First removal",
             first,
@@ -154,7 +155,7 @@ def _as_in_the_paper(records: Sequence[Record]) -> list[Table]:
             "Error at the end of training",
             learning,
             digits=4,
-            caption=f"Mean |output − target| over the last {LAST} inputs while the network learns.",
+            caption=f"Mean |output − target| over the last {LAST} inputs while the network learns. {shown}",
         ),
     ]
 
