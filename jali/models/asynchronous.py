@@ -149,7 +149,11 @@ class AsynchronousNetwork:
         return tuple(found)
 
     def cut(self, edges: Sequence[Sequence[tuple[int, int]]]) -> None:
-        """Remove edges by hand: per run the ``(source, target)`` of each. Raises :class:`ModelError` for an edge there is not."""
+        """Remove edges by hand: per run the ``(source, target)`` of each.
+
+        Where messages are late or lost, neighbours act on an edge's last weight that they heard of until the next message.
+        Raises :class:`ModelError` for an edge there is not.
+        """
         if len(edges) != len(self._runs):
             raise ModelError(f"edges to cut of {len(edges)} runs; give a list for each of the {len(self._runs)}")
         for k, (gone, run) in enumerate(zip(edges, self._runs, strict=True)):
