@@ -28,15 +28,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jali.errors import FileError
+from jali.report.axes import axis_labels, gaps, legend, logit, text
 from jali.report.networks import draw_network, draw_traces
-from jali.report.tables import Figure, printable
+from jali.report.tables import Figure
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
 MARKERS = "osD^vPX"
-LONGEST = 60
 APART, BESIDE = 0.13, 0.4  # inches between series drawn side by side, and between the first and the last at most
 STYLES = ("-", "--", "-.", ":")
 
@@ -128,68 +127,6 @@ def _style(colours: Theme) -> Any:
     }
 
 
-def _text(value: object) -> str:
-    """Text that matplotlib shows as it is: no mathematics between dollars, no control characters, never hidden.
-
-    Cut at LONGEST characters: a longer label would leave no room for the axes.
-    """
-    clean = printable(value)
-    clean = (clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "…").replace("$", r"\$")
-    # A leading underscore would hide a label from the legend.
-    return f" {clean}" if clean.startswith("_") else clean
-
-
-def _gaps(values: list[float | None]) -> list[float]:
-    return [float("nan") if value is None else float(value) for value in values]
-
-
-def _axis_labels(axes: Axes, payload: Payload) -> None:
-    axes.set_xlabel(_text(payload["x_label"]))
-    axes.set_ylabel(_text(payload["y_label"]))
-    if payload.get("log_x"):
-        axes.set_xscale("log")
-        _plain_ticks(axes)
-    elif payload.get("logit_x"):
-        _logit(axes)
-    elif payload.get("x_names") is not None:
-        names = [_text(name) for name in payload["x_names"]]
-        slanted = sum(map(len, names)) > 60
-        axes.set_xticks(
-            range(1, len(names) + 1), names, rotation=30 if slanted else 0, ha="right" if slanted else "center"
-        )
-    elif all(x.is_integer() for series in payload["series"] for x in _gaps(series["x"]) if x == x):
-        _whole_ticks(axes)
-
-
-def _plain_ticks(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _whole_ticks(axes: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=(1, 2, 5, 10), integer=True))
-
-
-def _logit(axes: Axes) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    axes.set_xscale("logit")
-    ticks = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.3g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _legend(axes: Axes, count: int) -> None:
-    if count > 1:
-        axes.legend(fontsize=9, loc="best" if count < 5 else "upper left", bbox_to_anchor=None if count < 5 else (1, 1))
-
-
 def _hasse(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     from matplotlib.collections import LineCollection
     from matplotlib.lines import Line2D
@@ -214,16 +151,16 @@ def _hasse(canvas: Canvas, payload: Payload, colours: Theme) -> None:
             x_of, y_of = [x for x, _ in points], [y for _, y in points]
             axes.scatter(x_of, y_of, s=size, c=colour, edgecolors=colours.ink, linewidths=1.0, zorder=2)
     for node, (x, y) in zip(nodes, place, strict=True):
-        label = _text(node["label"])
+        label = text(node["label"])
         if label:
-            text = axes.annotate(
+            written = axes.annotate(
                 label if not crowded or len(label) <= 5 else label[:4] + "…",
                 (x, y), (4, 5), textcoords="offset points", fontsize=7.5 if crowded else 9, zorder=3,
             )  # fmt: skip
-            text.set_path_effects([withStroke(linewidth=2.5, foreground=colours.paper)])  # readable across edges
+            written.set_path_effects([withStroke(linewidth=2.5, foreground=colours.paper)])  # readable across edges
     if payload.get("key") and any(high):
         mark = Line2D(
-            [], [], marker="o", ls="", mfc=colours.series[2], mec=colours.ink, ms=8, label=_text(payload["key"])
+            [], [], marker="o", ls="", mfc=colours.series[2], mec=colours.ink, ms=8, label=text(payload["key"])
         )
         axes.legend(handles=[mark], loc="upper left", fontsize=9)
 
@@ -231,12 +168,12 @@ def _hasse(canvas: Canvas, payload: Payload, colours: Theme) -> None:
 def _persistence(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     from matplotlib.patches import Patch
 
-    density, units = _gaps(payload["density"]), int(payload["units"])
+    density, units = gaps(payload["density"]), int(payload["units"])
     scores, kept = payload["scores"], payload["kept"]
     canvas.set_size_inches(7.2, 4.0)
     left, right = canvas.subplots(1, 2, width_ratios=(1.1, 1))
     for i, (side, meaning) in enumerate({"columns": "what it drives", "rows": "what drives it"}.items()):
-        left.plot(density, _gaps(payload[side]), lw=2.6 - i, ls=STYLES[i], color=colours.series[3 * i],
+        left.plot(density, gaps(payload[side]), lw=2.6 - i, ls=STYLES[i], color=colours.series[3 * i],
                   label=f"by {side}: {meaning}")  # fmt: skip
     counted = payload["counted"]
     if counted is not None:
@@ -246,17 +183,17 @@ def _persistence(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     left.annotate(f"all {units} units", (0.99, units), (0, 3), xycoords=("axes fraction", "data"),
                   textcoords="offset points", fontsize=9, ha="right")  # fmt: skip
     left.set_ylim(0, units * 1.1)
-    _logit(left)
+    logit(left)
     left.set_xlabel("influences kept, strongest first (%, logit scale)")
     left.set_ylabel("irreducible units")
     left.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=1)
-    order = sorted(zip(_gaps(scores), kept, strict=True), key=lambda pair: -pair[0])
+    order = sorted(zip(gaps(scores), kept, strict=True), key=lambda pair: -pair[0])
     right.bar(range(len(order)), [score for score, _ in order], width=1.0,
               color=[colours.series[0] if flag else colours.series[1] for _, flag in order], edgecolor=colours.paper,
               linewidth=0.3 if len(order) < 200 else 0)  # fmt: skip
     right.grid(axis="x", visible=False)
     right.set_xlabel("units, highest score first")
-    right.set_ylabel(_text(f"score by {payload['criterion']}"))
+    right.set_ylabel(text(f"score by {payload['criterion']}"))
     key = [Patch(color=colours.series[i], label=label) for i, label in enumerate(("kept", "removed"))]
     right.legend(handles=key, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1))
 
@@ -268,41 +205,41 @@ def _scatter(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     apart = bool(payload.get("apart"))
     places = [set(series["x"]) for series in payload["series"]]
     for i, series in enumerate(payload["series"]):
-        error = _gaps(series["error"]) if series.get("error") is not None else None
+        error = gaps(series["error"]) if series.get("error") is not None else None
         before, there = places[:i].count(places[i]), places.count(places[i])
         aside = (before - (there - 1) / 2) * min(APART, BESIDE / there) if apart else 0.0
         look = int(series.get("colour", i)) % 7
-        drawn = axes.errorbar(_gaps(series["x"]), _gaps(series["y"]), yerr=error, label=_text(series["label"]),
+        drawn = axes.errorbar(gaps(series["x"]), gaps(series["y"]), yerr=error, label=text(series["label"]),
                       color=colours.series[look], marker=MARKERS[look], ms=6.5, ls="-" if apart else "", lw=0.9,
                       capsize=3, elinewidth=1.2, mec=colours.paper, mew=0.6)  # fmt: skip
         for artist in drawn.get_children():  # moved on paper only, so that the limits stay those of the data
             artist.set_transform(axes.transData + ScaledTranslation(aside, 0, canvas.dpi_scale_trans))
     axes.margins(x=0.15 if apart else 0.05)
-    _axis_labels(axes, payload)
-    _legend(axes, len(payload["series"]))
+    axis_labels(axes, payload)
+    legend(axes, len(payload["series"]))
 
 
 def _lines(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     axes = canvas.subplots()
     for i, series in enumerate(payload["series"]):
         look = int(series.get("colour", i)) % 7
-        x, y, colour = _gaps(series["x"]), _gaps(series["y"]), colours.series[look]
-        axes.plot(x, y, label=_text(series["label"]), color=colour, marker=MARKERS[look], ms=4.5, ls=STYLES[look % 4])
+        x, y, colour = gaps(series["x"]), gaps(series["y"]), colours.series[look]
+        axes.plot(x, y, label=text(series["label"]), color=colour, marker=MARKERS[look], ms=4.5, ls=STYLES[look % 4])
         if series.get("low") is not None:
-            axes.fill_between(x, _gaps(series["low"]), _gaps(series["high"]), color=colour, alpha=0.18, lw=0)
+            axes.fill_between(x, gaps(series["low"]), gaps(series["high"]), color=colour, alpha=0.18, lw=0)
     if payload.get("zero"):
         axes.axhline(0, color=colours.ink, lw=0.9)
     for mark in payload.get("marks", ()):
         axes.axvline(float(mark["x"]), color=colours.ink, lw=0.9, ls="--")
-        axes.annotate(_text(mark["label"]), (float(mark["x"]), 0), (-3, 4), fontsize=9, rotation=90, ha="right",
+        axes.annotate(text(mark["label"]), (float(mark["x"]), 0), (-3, 4), fontsize=9, rotation=90, ha="right",
                       xycoords=("data", "axes fraction"), textcoords="offset points")  # fmt: skip
-    _axis_labels(axes, payload)
-    _legend(axes, len(payload["series"]))
+    axis_labels(axes, payload)
+    legend(axes, len(payload["series"]))
 
 
 def _bars(canvas: Canvas, payload: Payload, colours: Theme) -> None:
-    labels, values = [_text(label) for label in payload["labels"]], _gaps(payload["values"])
-    errors = _gaps(payload["errors"]) if payload.get("errors") is not None else None
+    labels, values = [text(label) for label in payload["labels"]], gaps(payload["values"])
+    errors = gaps(payload["errors"]) if payload.get("errors") is not None else None
     canvas.set_size_inches(7.2, 1.3 + 0.42 * len(labels))
     axes = canvas.subplots()
     place = list(range(len(labels)))[::-1]  # the first label on top
@@ -310,9 +247,9 @@ def _bars(canvas: Canvas, payload: Payload, colours: Theme) -> None:
     axes.set_yticks(place, labels)
     axes.set_ylim(-0.6, len(labels) - 0.4)  # a bar that was not measured keeps its place
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(_text(payload["y_label"]))
+    axes.set_xlabel(text(payload["y_label"]))
     if payload.get("baseline") is not None:
-        label = _text(payload.get("baseline_label", "baseline"))
+        label = text(payload.get("baseline_label", "baseline"))
         axes.axvline(float(payload["baseline"]), color=colours.series[3], ls="--", lw=1.4, label=label)
         axes.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1))
 
