@@ -10,10 +10,8 @@ Adding a set = one function ``(root, seed) -> Dataset`` decorated with :func:`re
 from __future__ import annotations
 
 import difflib
-import gzip
 import hashlib
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +25,7 @@ from torch import Tensor
 from jali.errors import DataError
 from jali.kept import kept
 from jali.plain import seed_of
+from jali.sources import Source, cache, content_of, file_of, verified
 
 if TYPE_CHECKING:
     from jali.speech import Clips
@@ -142,16 +141,6 @@ def _digits(root: Path | None, seed: int) -> Dataset:
 # --- MNIST ------------------------------------------------------------------------------------------------------------
 
 
-class Source(NamedTuple):
-    """One file of a set, gzipped or plain: where it is and what it must contain."""
-
-    set_name: str
-    file: str
-    content_md5: str  # of the uncompressed content
-    gz_md5: str  # of the mirrors' copy
-    mirrors: tuple[str, ...]  # none: it cannot be downloaded
-
-
 def _mnist_source(file: str, content_md5: str, gz_md5: str) -> Source:
     mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
     return Source("mnist", file, content_md5, gz_md5, mirrors)
@@ -178,7 +167,7 @@ MNIST = {
 @register("mnist")
 def _mnist(root: Path | None, seed: int) -> Dataset:
     """MNIST (LeCun, Cortes, Burges) read by rows: 28 steps of 28 pixels; a seeded 10 % of the 60 000 validates."""
-    arrays = {part: _idx(_content(root, source)) for part, source in MNIST.items()}
+    arrays = {part: _idx(content_of(root, source)) for part, source in MNIST.items()}
     x, y = arrays["train_x"].astype(np.float32) / 255.0, arrays["train_y"].astype(np.int64)
     order = np.random.default_rng(seed).permutation(len(y))
     held_out = round(VALIDATION_FRACTION * len(y))
@@ -249,19 +238,19 @@ def _clips(root: Path | None, name: str, hop: int, steps: int) -> Clips:
 
     from jali import speech
 
-    path = _file(root, SPEECH)
+    path = file_of(root, SPEECH)
     archive = hashlib.sha256(path.read_bytes()).hexdigest()  # what is kept was computed from this file, verified
     code = hashlib.sha256(Path(speech.__file__).read_bytes()).hexdigest()
     of = f"{archive} {SPEECH.content_md5} {code} hop {hop} steps {steps} numpy {np.__version__} scipy {scipy.__version__}"
     computed = partial(_computed, path, hop, steps)
-    found = kept(_cache() / SPEECH.set_name / f"{name}.features", of, computed)
+    found = kept(cache() / SPEECH.set_name / f"{name}.features", of, computed)
     return speech.Clips(found["x"], found["y"], found["speakers"], tuple(map(str, found["words"])))
 
 
 def _computed(path: Path, hop: int, steps: int) -> dict[str, np.ndarray]:
     from jali.speech import clips
 
-    found = clips(_verified(path, SPEECH), hop, steps)
+    found = clips(verified(path, SPEECH), hop, steps)
     return {"x": found.x, "y": found.y, "speakers": found.speakers, "words": np.array(found.words)}
 
 
@@ -297,7 +286,7 @@ def _tabular(name: str) -> Loader:
 
         from jali.tabular import TABLES
 
-        x, y = TABLES[name](_content(root, TABLE_FILES[name]).decode("utf-8", errors="replace"))
+        x, y = TABLES[name](content_of(root, TABLE_FILES[name]).decode("utf-8", errors="replace"))
         rest, test = train_test_split(np.arange(len(y)), test_size=0.2, random_state=seed, stratify=y)
         train, validation = train_test_split(rest, test_size=0.125, random_state=seed, stratify=y[rest])
         x = ((x - x[rest].mean(axis=0)) / x[rest].std(axis=0)).astype(np.float32)[:, None, :]
@@ -311,79 +300,11 @@ for _name in TABLE_FILES:
     register(_name)(_tabular(_name))
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- parts ------------------------------------------------------------------------------------------------------------
 
 
 def _split(x: np.ndarray, y: np.ndarray, index: np.ndarray) -> Split:
     return Split(torch.from_numpy(x[index]), torch.from_numpy(y[index]))
-
-
-def _content(root: Path | None, source: Source) -> bytes:
-    return _verified(_file(root, source), source)
-
-
-def _file(root: Path | None, source: Source) -> Path:
-    return _download(source) if root is None else _local(root, source)
-
-
-def _cache() -> Path:
-    """The user's cache of downloads and of what is computed from them."""
-    import pooch
-
-    return Path(pooch.os_cache("jali"))
-
-
-def _how_to_get(source: Source) -> str:
-    if not source.mirrors:
-        return f"put {source.file} (MD5 {source.content_md5}) into DIR/{source.set_name}/ and set JALI_DATA=DIR"
-    return (
-        f"download {source.mirrors[0]}{source.file} into DIR/{source.set_name}/ and set JALI_DATA=DIR, "
-        "or unset JALI_DATA on a machine with a network to have it downloaded"
-    )
-
-
-def _local(root: Path, source: Source) -> Path:
-    path = root / source.set_name / source.file
-    if not path.is_file():
-        raise DataError(f"{source.set_name}: no file {path} (folder from JALI_DATA or root=); {_how_to_get(source)}")
-    return path
-
-
-def _download(source: Source) -> Path:
-    """Fetch into the user's cache; pooch verifies a temporary file first: the final name never holds a partial one."""
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    causes = []
-    for mirror in source.mirrors:
-        try:
-            path = pooch.retrieve(
-                mirror + source.file,
-                known_hash=f"md5:{source.gz_md5}",
-                fname=source.file,
-                path=_cache() / source.set_name,
-            )
-            return Path(path)
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors; a failed checksum is a ValueError
-            causes.append(f"{mirror}: {type(error).__name__}: {str(error)[:160]}")
-    why = "; ".join(causes) or "no address is known"
-    raise DataError(f"{source.set_name}: {source.file} could not be downloaded ({why}); {_how_to_get(source)}")
-
-
-def _verified(path: Path, source: Source) -> bytes:
-    """The uncompressed content, if and only if it has the canonical checksum."""
-    try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is unreadable or truncated ({error}); delete it and get it again") from error
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != source.content_md5:
-        raise DataError(
-            f"{path}: the MD5 of its uncompressed content is {found}, expected {source.content_md5}; "
-            "delete it and get it again"
-        )
-    return content
 
 
 def _idx(content: bytes) -> np.ndarray:

@@ -8,7 +8,7 @@ LAYERS = (
     "errors", "files", "plain", "jit", "modes", "moments", "maths", "wired", "site", "view", "blocks", "block_layers", "dynamics",
     "coupled", "contraction", "widths", "models", "batches", "copies", "flow", "capture", "evidence", "criterion", "plans",
     "planning", "schedule", "surgery", "legcnet", "costs", "inference", "archive", "api", "analysis", "theorems", "speech",
-    "tabular", "kept", "data", "runs", "report", "studies", "cli", "__main__",
+    "tabular", "kept", "sources", "data", "runs", "report", "studies", "cli", "__main__",
 )  # fmt: skip
 
 
