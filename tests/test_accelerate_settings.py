@@ -57,15 +57,18 @@ def test_autocast_does_not_matter(layer):
 
 
 def test_inference_mode_may_be_on_from_the_beginning(layer, tmp_path):
-    want = layer(X)[0]
+    want, other = layer(X)[0], nn.GRU(10, 21, num_layers=2, bidirectional=True).eval()
     jali.save(jali.accelerate(layer, X, engine="kernels"), tmp_path / "m.safetensors", example_inputs=X)
     with torch.inference_mode():
         fast, loaded = jali.accelerate(layer, X, engine="kernels"), jali.load(tmp_path / "m.safetensors")
         for model in (fast, loaded):
             for _ in range(2):
                 near(model(X)[0], want)
+        for model in (fast, loaded):  # weights that change there are seen
+            model.load_state_dict(other.state_dict())
+            near(model(X)[0], other(X)[0])
     for model in (fast, loaded):
-        near(model(X)[0], want)
+        near(model(X)[0], other(X)[0])
 
 
 def test_models_are_pickled(layer):
@@ -91,6 +94,61 @@ def test_traces_hold_pytorchs_own_layer(layer):
         compiled = torch.compile(fast, backend="eager")
         assert torch.allclose(compiled(other)[0], layer(other)[0], atol=1e-6)
         near(fast(other)[0], layer(other)[0])
+
+
+class Streaming(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, state):
+        return self.layer.step(x, state)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch.jit's end
+def test_traces_of_a_step_hold_pytorchs_own_layer():
+    torch.manual_seed(0)
+    layer, h = nn.GRU(10, 21, batch_first=True).eval(), torch.randn(1, 3, 21)
+    stream = Streaming(jali.accelerate(layer, X, engine="kernels")).eval()
+    want, final = layer(X[1][:, None], h)
+    for traced in (
+        torch.jit.trace(stream, (X[0], h)),
+        torch.export.export(stream, (X[0], h)).module(),
+        torch.compile(stream, backend="eager"),
+    ):
+        got, new = traced(X[1], h)
+        assert torch.allclose(got, want[:, 0], atol=1e-6)
+        assert torch.allclose(new, final, atol=1e-6)
+
+
+def test_inputs_whose_memory_has_the_other_sign_are_read_right():
+    """As imaginary parts of a conjugate have, which PyTorch does not write out."""
+    torch.manual_seed(0)
+    layer = nn.GRU(1, 21).eval()
+    fast = jali.accelerate(layer, X[..., :1], engine="kernels")
+    x, h = torch._neg_view(X[..., :1].contiguous()), torch._neg_view(torch.randn(1, 3, 21))
+    want, final = layer(x.clone(), h.clone())
+    assert x.is_neg()
+    for _ in range(2):
+        near(fast(x, h)[0], want)
+        near(fast(x)[0], layer(x.clone())[0])
+    near(fast.step(x[0], h)[0], want[0])
+    near(fast(x, h)[1], final)
+
+
+def test_complex_outputs_are_compared_up_to_rounding():
+    class Spectrum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(10, 20)
+
+        def forward(self, x):
+            real, imaginary = self.rnn(x)[0].chunk(2, -1)
+            return torch.complex(real.contiguous(), imaginary.contiguous())
+
+    torch.manual_seed(0)
+    model = Spectrum().eval()
+    assert torch.allclose(jali.accelerate(model, X, engine="kernels")(X), model(X), atol=2e-6)
 
 
 def test_weights_given_for_one_call_count(layer):

@@ -223,6 +223,8 @@ def test_what_does_not_fit_is_told_by_save_and_not_by_load(tmp_path, caplog):
     model = nn.Sequential(nn.Linear(3, 2)).eval()
     with pytest.raises(DataError, match="cannot run on inputs"):
         jali.save(model, tmp_path / "m.safetensors", example_inputs=torch.ones(2, 4))
+    with pytest.raises(DataError, match="cannot run on inputs"):  # of a layer that is stored whole, too
+        jali.save(nn.GRU(3, 2), tmp_path / "m.safetensors", example_inputs=torch.ones(2, 4))
     assert not list(tmp_path.iterdir())
     assert jali.save(model, tmp_path / "m.safetensors") is False
     assert "m.safetensors can be loaded with build= only: no example inputs were given" in caplog.text

@@ -73,6 +73,7 @@ def save(
     return body["kind"] != "modules"
 
 
+@torch.inference_mode(False)  # what is loaded may be changed in it, and accelerated layers must see that
 def load(folder: str | os.PathLike[str], build: Callable[[], nn.Module] | None = None) -> nn.Module:
     """Rebuild what :func:`save` wrote to a folder or file, on the CPU and in evaluation mode. No code from it is run.
 
@@ -145,15 +146,14 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _body(model: nn.Module, tensors: Mapping[str, Tensor], example_inputs: Any) -> dict[str, Any]:
-    if kind_of(model) is not None or isinstance(model, LEAVES):
-        return {"kind": "layer", "layer": describe(model)}
-    reason = "no example inputs were given"
+    reason, batch = "no example inputs were given", None
     if example_inputs is not None:
         batch = example(example_inputs)
-        with torch.no_grad():
-            run(
-                copy_of(model).eval(), batch
-            )  # what does not fit is the caller's to know now, and not that of who loads
+        with torch.no_grad():  # what does not fit is the caller's to know now, and not that of who loads
+            run(copy_of(model).eval(), batch)
+    if kind_of(model) is not None or isinstance(model, LEAVES):
+        return {"kind": "layer", "layer": describe(model)}
+    if batch is not None:
         try:
             graph = symbolic_graph(copy_of(model), batch.args, dict(batch.kwargs), LEAVES)
             body = {"kind": "graph", "graph": to_data(model, graph)}

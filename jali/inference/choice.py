@@ -16,8 +16,7 @@ class Choice:
     """What runs a layer on about ``batch`` sequences, and why.
 
     ``engine`` is "torch" (PyTorch's own) or "kernels" (ours). ``seconds``: what was measured for each, empty if the engine
-    was asked for.
-    ``reason``: why no other was tried, or empty.
+    was asked for. ``reason``: why no other was tried, or empty.
     """
 
     batch: int

@@ -30,7 +30,8 @@ class FastLayers:
     """What the fast layers share. Parameters and state_dict are those of the PyTorch layer; nothing is trained here.
 
     The packed weights are made when they are first needed and again when a parameter has changed; copies share none. A change
-    through ``.data`` cannot be seen, as PyTorch does not count it: change weights under ``torch.no_grad()``.
+    through ``.data``, or in place of a tensor made in inference mode, cannot be seen, as PyTorch does not count it: change
+    weights under ``torch.no_grad()``.
     """
 
     choices: tuple[Choice, ...]
@@ -95,7 +96,7 @@ class FastLayers:
             raise ModelError(
                 "an accelerated layer cannot train; call model.eval(), or train the model it was made from"
             )
-        if torch.compiler.is_compiling() or is_tracing():  # what is traced has no addresses
+        if _traced():
             with torch.no_grad():
                 return super().forward(input, hx)  # type: ignore[misc]
         if hx is None and type(input) is Tensor:
@@ -136,7 +137,7 @@ class FastLayers:
         """What runs x, if all is as it was when its shape was first seen and one thread is enough; else None."""
         kept: _Packed | None = self.__dict__.get("_packed")
         known = None if kept is None else kept.calls.get(x.shape)
-        if kept is None or known is None or not _readable(x) or not x.is_contiguous():
+        if kept is None or known is None or not _readable(x) or not x.is_contiguous() or x.is_neg():
             return None
         if _marks(cast(nn.Module, self)._parameters.values()) != kept.marks:
             return None
@@ -147,9 +148,9 @@ class FastLayers:
         """One step of a stream: x (I,) or (B, I) → the last layer's output (H,) or (B, H), and the next state.
 
         ``state`` is None for zeros, or what the step before, or a call with a whole sequence, returned: h (layers, B, H),
-        for x (I,) without B, with an LSTM ``(h, c)``; it is not changed. Always on the kernels, unless the layer has hooks,
-        as one that is masked by units. :class:`ModelError` for a layer that is bidirectional, projected or in training
-        mode, :class:`DataError` for what does not fit.
+        for x (I,) without B, with an LSTM ``(h, c)``; it is not changed. Always on the kernels, unless the call is traced or
+        the layer has hooks, as one that is masked by units. :class:`ModelError` for a layer that is bidirectional, projected
+        or in training mode, :class:`DataError` for what does not fit.
         """
         module = cast(nn.RNNBase, self)
         reasons = {
@@ -160,9 +161,10 @@ class FastLayers:
         for why, true in reasons.items():
             if true:
                 raise ModelError(f"a layer that is {why} has no step(); call it with the whole sequence")
+        traced = _traced()
         if (
             not isinstance(x, Tensor)
-            or not _readable(x)
+            or not (traced or _readable(x))
             or x.dim() not in (1, 2)
             or x.shape[-1] != module.input_size
             or not x.numel()
@@ -173,7 +175,7 @@ class FastLayers:
             )
         unbatched = x.dim() == 1
         batch = 1 if unbatched else len(x)
-        if any(getattr(module, hooks) for hooks in _HOOKS):
+        if traced or any(getattr(module, hooks) for hooks in _HOOKS):
             out, new = module(x.unsqueeze(0 if unbatched or not module.batch_first else 1), state)
             return out.reshape(*x.shape[:-1], -1), new
         h, c = given_states(module, state, batch, unbatched, None)
@@ -211,6 +213,11 @@ class _Packed:
 def _marks(weights: Iterable[Tensor | None]) -> list[tuple[int, int]]:
     """Address and version of each weight: what tells new weights from old ones. Inference tensors have no version."""
     return [(w.data_ptr(), 0 if w.is_inference() else w._version) for w in weights if w is not None]
+
+
+def _traced() -> bool:
+    """Whether the call is recorded by torch.jit.trace, torch.compile or torch.export: what is has no addresses."""
+    return torch.compiler.is_compiling() or is_tracing()
 
 
 def _readable(x: Tensor) -> bool:

@@ -50,6 +50,8 @@ def through(
     at_h, at_c, size = h.data_ptr(), 0 if c is None else c.data_ptr(), 4 * batch * width
     if x.requires_grad:
         x = x.detach()
+    if x.is_neg():  # an imaginary part of a conjugate: its memory has the other sign
+        x = x.resolve_neg()
     if x.stride(-1) != 1:
         x = x.contiguous()
     for row in rows:
