@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,6 +90,19 @@ def test_lossy_engines_are_no_yardstick() -> None:
     engines = [{"name": name, "seconds": {"median": t}} for name, t in times.items()]
     assert iso_tables.best_engine(engines)["name"] == "onnxruntime"
     assert iso_tables.ratio({"seconds": {"median": 0.5}}, engines) == 6.0
+
+
+def test_what_is_lost_on_the_test_split_is_shown_beside_the_choice_on_validation() -> None:
+    dense = replace(DENSE, metrics={"validation": Metric(0.9, 1000), "test": Metric(0.95, 2000)})
+    row = iso_tables.row_of(record("n:m", 0.9, "magnitude", 0.9, test=0.91), dense)
+    row |= {"removed": 0.9, "seconds": {"median": 1e-4}, "test, accelerated": 0.91}
+    engines = [{"name": "torch", "seconds": {"median": 2e-4}}]
+    key = {"what": "time", "data": "d", "seed": 0}
+    timed = Record("iso-accuracy", key, 0, {}, {}, data={"rows": [row], "engines": engines})
+    table = iso_tables.fastest("d", [dense, timed])
+    cells = next(dict(zip(table.columns, row, strict=True)) for row in table.rows if row[0] == "n:m")
+    assert (cells["test (%)"], cells["lost on test"], cells["times as fast"]) == ("91.00", "4.00", "2.0")
+    assert "dense: 95.00 % of 2,000 sequences" in table.caption
 
 
 # --- the study --------------------------------------------------------------------------------------------------------
