@@ -206,7 +206,8 @@ def inference(content: dict[str, Any]) -> Table:
         f"One LSTM layer with H units and I inputs, {content['steps']} steps of B sequences, one thread: median µs of "
         "jali.accelerate and how many times as fast that is as the fastest of PyTorch, ONNX Runtime and OpenVINO on the dense "
         f"layer in float32, interleaved in one run ({peers}). Removed: of the weights where I = H. "
-        f"{_slower(content['rows'])} Largest difference from PyTorch: {worst:.0e}. {_where(content)}"
+        f"{_slower(content['rows'])} Largest difference from PyTorch: {worst:.0e}. "
+        f"{_where(content, [row['git'] for row in content['rows']])}"
     )
     header = ("weights kept in", "removed", *names)
     return Table("One layer, pruned and accelerated", header, tuple(rows), caption)
@@ -304,10 +305,12 @@ def _times(ratio: float) -> str:
     return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
 
 
-def _where(content: dict[str, Any]) -> str:
+def _where(content: dict[str, Any], commits: Sequence[str] = ()) -> str:
+    """Machine, versions and commit; ``commits`` of the rows where they were measured one after the other."""
     versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items() if name != "jali")
     dirty = " with changes" if content["git_dirty"] else ""
-    return f"{content['cpu']}; {versions}; commit {str(content['git'])[:12]}{dirty}."
+    found = dict.fromkeys(str(commit)[:12] for commit in commits or [content["git"]])
+    return f"{content['cpu']}; {versions}; commit{'s' * (len(found) > 1)} {', '.join(found)}{dirty}."
 
 
 def replaced(text: str, page: Path = README) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import README, STUDIES, replaced, tables
+from benchmarks.readme import README, STUDIES, _where, replaced, tables
 from jali.report.tables import markdown
 
 ROOT = Path(__file__).parent.parent
@@ -40,3 +40,10 @@ def test_a_table_in_the_readme_is_replaced_whole_and_a_missing_one_is_told():
         assert replaced(text.replace(first, first + "\n| old |", 1)) == text
         with pytest.raises(ValueError, match=re.escape(f"0 tables in README.md have the title {table.title!r}")):
             replaced(text.replace(f"**{table.title}**", "**another**"))
+
+
+def test_a_table_names_every_commit_that_its_rows_are_of():
+    content = {"cpu": "a processor", "versions": {"jali": "0", "torch": "2"}, "git": "b" * 40, "git_dirty": False}
+    assert _where(content) == f"a processor; torch 2; commit {'b' * 12}."
+    rows = ["a" * 40, "b" * 40, "a" * 40]
+    assert _where(content, rows) == f"a processor; torch 2; commits {'a' * 12}, {'b' * 12}."
