@@ -6,6 +6,7 @@ networks", Chaos Theory and Applications 7 (2025) 154-165. LEGCNet-FT looks at t
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from jali.errors import BudgetError
 from jali.evidence import Trajectory, trajectory
 from jali.evidence.twins import Perturbation, Training, Watch
 from jali.evidence.windows import Method
+from jali.maths.granger import check_max_lag
 from jali.plain import is_finite
 from jali.planning import chosen_sites, plan
 from jali.plans import Budget, Plan
@@ -75,19 +77,29 @@ def legcnet(
 
     Raises what :func:`jali.trajectory` and :func:`jali.plan` raise, :class:`BudgetError` also where no weight goes.
     """
-    budget, chosen = natural_budget(p, goes), {"goes": goes, **(options or {})}
-    get("causal", chosen)  # what is wrong is refused before the training, not after it
-    chosen_sites(model, sites)
+    budget, chosen = natural_budget(p, goes), {**_checked(model, sites, options), "goes": goes}
     seen, dense = trajectory(
         model, train, watch, perturbation=perturbation, window=window, stride=stride, method=method, most=iterations
     )
     try:
         made = plan(model, "causal", budget, granularity="weight", sites=sites, options=chosen, trajectory=seen)
     except BudgetError as error:
-        raise BudgetError(f"{error}; {_untested(seen, chosen)}") from None
+        raise BudgetError(f"no weight goes by p = {p:g}; {_untested(seen, chosen)}") from error
     ticket = mask(model, made)
     done = sum(1 for _ in held(ticket, made, train))
     return Ticket(ticket, dense, made, seen, done)
+
+
+def _checked(model: nn.Module, sites: Sequence[str], options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of criterion ``causal``; mistakes in them and in the sites are refused here, before the training."""
+    chosen = dict(get("causal", options).options)
+    if "goes" in chosen:
+        raise BudgetError(
+            f"options give goes={chosen['goes']!r}, which the threshold would not know; give legcnet(goes=...)"
+        )
+    check_max_lag(chosen.get("max_lag", 1))
+    Zeros(copy.deepcopy(model), chosen_sites(model, sites), None)  # refuses a parameter that two sites share
+    return chosen
 
 
 def _untested(seen: Trajectory, options: Mapping[str, Any]) -> str:

@@ -274,7 +274,7 @@ def _indifferent(scores: WeightScores) -> tuple[str, ...]:
             what = "unit" if "unit" in fields else "weight"
             notes.append(
                 f"every {what} of {site.name!r} scores {values[0]:.4g}: nothing tells them apart, and the last ones go first; "
-                "check its weights"
+                "check its weights, or what was measured of them"
             )
     return tuple(notes)
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from jali.data import Dataset, Split
 from jali.errors import DataError
+from jali.evidence import Perturbation, Trajectory
 from jali.report.plots import draw
 from jali.report.tables import markdown
 from jali.runs.store import RecordStore
@@ -301,6 +302,11 @@ def test_each_reading_removes_what_its_tests_say(tmp_path, monkeypatch):
 
 def test_where_nothing_goes_the_dense_network_stands_for_it():
     recipe = RecurrentRecipe.of(recurrent_task().config)
+    start, silent = torch.nn.Linear(2, 2), np.full(30, 0.5)  # the accuracy never changes
+    moved = Perturbation.first(start)
+    ends, noise = 40 * np.arange(1, 31), np.random.default_rng(0).normal(size=(30, 2, 2))
+    seen = Trajectory({"weight": noise}, silent, silent, ends, 1200, 40, 40, "direct", moved)
+    assert legcnet_recurrent_training.chosen(start, seen, "non-causal") is None
     dense = torch.nn.Linear(2, 2)
     assert legcnet_recurrent_training.retrained(torch.nn.Linear(2, 2), None, dense, None) is dense
     assert all(made is None for _, made in legcnet_recurrent_training.controls(None, "PT", dense, recipe, 0))

@@ -208,7 +208,13 @@ def test_what_cannot_be_recorded_is_refused(options, message):
         jali.trajectory(network(), training(), accuracy, **options)
 
 
-@pytest.mark.parametrize("moved", [("2.weight", ((0, 0),)), ("1.weight", ((0, 6),)), ("1.weight", ((0,),))])
+@pytest.mark.parametrize(
+    "moved",
+    [
+        ("2.weight", ((0, 0),)), ("1.weight", ((0, 6),)), ("1.weight", ((0,),)), ("1.weight", (0, 0)),
+        ("1.weight", ([0, 0],)), ("1.weight", ((0, 0.5),)),
+    ],
+)  # fmt: skip
 def test_a_weight_that_is_not_there_is_refused(moved):
     with pytest.raises(ModelError, match=r"has no (parameter '2.weight'|entry)"):
         jali.trajectory(network(), training(), accuracy, perturbation=jali.Perturbation(*moved), window=10)
@@ -236,6 +242,12 @@ def test_a_training_whose_length_depends_on_the_weights_is_refused():
 
     with pytest.raises(DataError, match="one of the twins stopped before the other"):
         jali.trajectory(network(), train, accuracy, window=10)
+
+
+@pytest.mark.parametrize("indices", [(), 0, [(0, 0)]])
+def test_a_perturbation_of_no_weight_is_refused(indices):
+    with pytest.raises(DataError, match="name no weight; give a tuple of entries"):
+        jali.trajectory(network(), training(), accuracy, perturbation=jali.Perturbation("1.weight", indices), window=10)
 
 
 @pytest.mark.parametrize("given", [None, "a", [], [0.5, "b"]])
@@ -436,6 +448,16 @@ def test_a_reading_that_there_is_not_is_refused_before_the_training():
         natural_budget(0.05, "noncausal")
     with pytest.raises(CriterionError, match="option correction is 'bonferroni'"):
         legcnet(network(), refused, accuracy, options={"correction": "bonferroni"})
+    with pytest.raises(CriterionError, match="are not a mapping"):
+        legcnet(network(), refused, accuracy, options=["holm"])
+    with pytest.raises(DataError, match="max_lag 0 is no whole number from 1"):
+        legcnet(network(), refused, accuracy, options={"max_lag": 0})
+
+
+def test_the_reading_is_given_once():
+    """By another reading in the options the threshold would be one of other scores."""
+    with pytest.raises(BudgetError, match=r"options give goes='causal'.*give legcnet\(goes=...\)"):
+        legcnet(network(), refused, accuracy, options={"goes": "causal"})
 
 
 def test_sites_that_there_are_not_are_refused_before_the_training():
@@ -443,6 +465,10 @@ def test_sites_that_there_are_not_are_refused_before_the_training():
         legcnet(network(), refused, accuracy, sites=["head"])
     with pytest.raises(ModelError, match=r"sites='\*' is not a list"):
         legcnet(network(), refused, accuracy, sites="*")
+    tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    tied[1].weight = tied[0].weight
+    with pytest.raises(ModelError, match="shared by two sites; leave one out"):
+        legcnet(tied, refused, accuracy)
 
 
 def test_a_trajectory_and_a_ticket_print_in_a_few_lines():
@@ -505,8 +531,10 @@ def test_a_network_whose_weights_cannot_be_tested_says_why_nothing_goes():
         legcnet(
             network(), broken, lambda model: float(model[3].bias.nan_to_num()[0]) + torch.rand(()).item(), window=10
         )
-    with pytest.raises(BudgetError, match=r"38 cannot be tested \(38 too short\)"):
+    with pytest.raises(BudgetError, match=r"no weight goes by p = 0.05; of 38 .* \(38 too short\)"):
         legcnet(network(), training(80), accuracy, window=20)
+    with pytest.raises(CriterionError, match="by a single window; look at more of the training"):
+        legcnet(network(), training(20), accuracy, window=20)
 
 
 @pytest.mark.parametrize(("value", "word"), [(0.5, "constant over 6 windows"), (float("nan"), "not finite over 6")])

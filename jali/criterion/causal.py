@@ -41,7 +41,7 @@ def score_weights(
     What the test could not judge (a weight that never differed, a series too short or not finite: :func:`judge` says which)
     stays unless ``untested`` is "remove". ``correction`` of the p-values is within the site.
 
-    Raises :class:`CriterionError` for a performance that is constant or not finite: it tells nothing of any weight.
+    Raises :class:`CriterionError` for a performance of one window, a constant one and one that is not finite: they tell nothing.
     """
     found = judge(evidence, max_lag=max_lag, select=select)
     if evidence.trajectory is not None:
@@ -73,6 +73,10 @@ def judge(evidence: SiteEvidence, *, max_lag: int, select: Select) -> dict[str, 
 
 def _refuse_silence(watched: np.ndarray) -> None:
     """:class:`CriterionError` for a performance (D,) that no series can cause."""
+    if len(watched) == 1:
+        raise CriterionError(
+            "no weight can be tested by a single window; look at more of the training, or make window smaller"
+        )
     (problem,) = standardized(watched[None])[1]
     if problem != FINE:
         raise CriterionError(

@@ -49,9 +49,14 @@ class Perturbation:
         weight = parameters[self.parameter].detach()
         if not is_finite(self.delta) or self.delta == 0:
             raise DataError(f"delta {self.delta!r} is not a finite number other than 0; the paper takes 1e-4")
+        if not isinstance(self.indices, tuple) or not self.indices:
+            raise DataError(f"indices {self.indices!r} name no weight; give a tuple of entries, as ((0, 0),)")
         for index in self.indices:
-            if len(index) != weight.dim() or not all(0 <= i < n for i, n in zip(index, weight.shape, strict=True)):
-                raise ModelError(f"parameter {self.parameter!r} of shape {tuple(weight.shape)} has no entry {index}")
+            if not _is_entry(index, weight.shape):
+                raise ModelError(
+                    f"parameter {self.parameter!r} of shape {tuple(weight.shape)} has no entry {index!r}; indices are a tuple of "
+                    "entries, as ((0, 0),)"
+                )
             before = weight[index].clone()
             weight[index] += self.delta
             if torch.equal(before, weight[index]):
@@ -59,6 +64,13 @@ class Perturbation:
                     f"delta {self.delta:g} is lost in the rounding of {weight.dtype} at {self.parameter}{list(index)} = "
                     f"{float(before):g}; give a larger one, or a float64 model"
                 )
+
+
+def _is_entry(index: object, shape: Sequence[int]) -> bool:
+    """Only a tuple of whole numbers is one: a list would index rows."""
+    if not isinstance(index, tuple) or len(index) != len(shape):
+        return False
+    return all(is_whole(i) and 0 <= i < n for i, n in zip(index, shape, strict=True))
 
 
 @dataclass(frozen=True, eq=False)

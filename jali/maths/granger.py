@@ -125,14 +125,19 @@ def corrected(p: ArrayLike, method: Correction = "holm") -> Floats:
     return values
 
 
+def check_max_lag(max_lag: int) -> None:
+    """:class:`DataError` for a longest lag that is no whole number from 1."""
+    if not (is_whole(max_lag) and max_lag >= 1):
+        raise DataError(f"max_lag {max_lag!r} is no whole number from 1")
+
+
 def _check(x: Floats, y: Floats, shared: bool, max_lag: int, select: Any, difference: Any) -> None:
     if y.shape[1] != x.shape[1] or not (shared or len(y) == len(x)):
         raise DataError(
             f"causes have shape {x.shape} and effects {y.shape[1:] if shared else y.shape}; "
             "give as many effects of the same length, or one effect (T,)"
         )
-    if not (is_whole(max_lag) and max_lag >= 1):
-        raise DataError(f"max_lag {max_lag!r} is no whole number from 1")
+    check_max_lag(max_lag)
     if select not in _CRITERIA:
         raise DataError(f'select {select!r} is unknown; give "aic", "bic", or None for the lag max_lag')
     if difference != "adf" and not (is_whole(difference) and difference >= 0):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from jali.data import Dataset, Split, batches, load
-from jali.errors import BudgetError
+from jali.errors import BudgetError, CriterionError
 from jali.evidence import Perturbation, Trajectory, trajectory
 from jali.evidence.twins import Training
 from jali.legcnet import Goes, held, natural_budget
@@ -97,13 +97,13 @@ def recorded(
 
 
 def chosen(start: nn.Module, seen: Trajectory, goes: Goes) -> Plan | None:
-    """The plan of the natural threshold; None where nothing goes."""
+    """The plan of the natural threshold; None where nothing goes, or the accuracy was constant, so that nothing can be tested."""
     try:
         return plan(
             start, "causal", natural_budget(goes=goes), granularity="weight", sites=["*"], options={"goes": goes},
             trajectory=seen,
         )  # fmt: skip
-    except BudgetError:
+    except (BudgetError, CriterionError):
         return None
 
 

@@ -64,7 +64,8 @@ WEIGHTS = {
 def quick(setting: Setting) -> Setting:
     """The same in seconds."""
     descent = replace(setting.descent, epochs=min(setting.descent.epochs, 2 if setting.apart else 6), patience=2)
-    return replace(setting, early=3, descent=descent, choices=setting.choices[:2], draws=1, watched=500, window=20)
+    early = 1 if setting.apart else 3  # of fewer epochs than are trained
+    return replace(setting, early=early, descent=descent, choices=setting.choices[:2], draws=1, watched=500, window=20)
 
 
 def tasks_of(settings: Settings, names: Sequence[str]) -> list[Task]:
