@@ -354,6 +354,7 @@ def test_a_quick_run_perturbs_the_same_weight_of_the_same_network(name):
         assert getattr(small, kept) == getattr(setting, kept)
     assert small.descent.rate == setting.descent.rate
     assert small.descent.epochs < setting.descent.epochs
+    assert small.early < small.descent.epochs
 
 
 def test_equal_networks_are_neither_better_nor_worse(tmp_path):
