@@ -140,6 +140,10 @@ def test_the_controls_study_tells_ranks_of_every_family(tmp_path, monkeypatch):
     assert row[5].startswith(f"{(a - b + c - d) / 2:.3f} ± ")
     for words in ("Expansion and accuracy at fixed density", "magnitude", "initial, α2", "all", "ρ(α2)"):
         assert words in shown
+    (table,) = (
+        table for table in ExpanderControls().summary(records) if table.title.startswith("Expansion and accuracy")
+    )
+    assert f"{len(STRENGTHS)} masks each. All: among the {sum(r.seed == 0 for r in records) - 3} masks" in table.caption
     (table,) = (table for table in ExpanderControls().summary(records) if table.title == "Who wins at one density")
     row = next(row for row in table.rows if row[:3] == ("30 %", "expander", "largest weights"))
     ours, theirs = (

@@ -149,6 +149,8 @@ def test_lanczos_finds_equal_values_and_tiny_ones():
         None,
         [[1], [2, 3]],
         1j * np.ones((2, 2)),
+        1j * torch.ones(2, 2),
+        torch.ones(2, 2, device="meta"),
         scipy.sparse.csr_matrix(1j * np.eye(2)),
     ],
 )
@@ -158,10 +160,17 @@ def test_what_is_no_block_is_refused(block):
             measure(block)
 
 
+@pytest.mark.parametrize("k", [0, -1, 1.5, True])
+def test_a_number_of_singular_values_is_whole_and_positive(k):
+    with pytest.raises(ContextError, match="ask for at least one singular value"):
+        singular_values(np.eye(3), k)
+
+
 def test_a_parameter_of_a_model_is_a_block():
     weight = torch.nn.RNN(3, 5).weight_ih_l0
     assert expansion(weight, weighted=True) == expansion(weight.detach().double().numpy(), weighted=True)
     assert expansion(weight.to(torch.bfloat16)).edges == 15
+    assert expansion(weight.to_sparse(), weighted=True) == expansion(weight, weighted=True)
 
 
 def test_blocks_without_edges_or_of_low_degree_have_answers():
@@ -247,6 +256,11 @@ def test_graphs_beyond_the_limit_are_refused_at_once():
             ramanujan_lift(8, 8, doublings)
     with pytest.raises(LimitError, match="more than 16,777,216 edges"):
         lps(5, 1009)
+    for p, q in ((5, 10**16 + 61), (10**16 + 61, 13)):
+        with pytest.raises(LimitError, match="give smaller primes"):
+            lps(p, q)
+    with pytest.raises(ContextError, match="-3 is no prime"):
+        lps(-3, 13)
     with pytest.raises(ContextError, match=r"doublings 1\.5"):
         ramanujan_lift(3, 3, 1.5)
     with pytest.raises(ContextError, match=r"13\.0 is no prime"):

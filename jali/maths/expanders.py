@@ -109,17 +109,16 @@ def lps(p: int, q: int) -> Any:
     Raises :class:`ContextError` for other numbers, :class:`LimitError` for graphs of more than 2²⁴ edges.
     """
     for each in (p, q):
-        if (
-            not is_whole(each)
-            or each < 2
-            or any(each % k == 0 for k in range(2, math.isqrt(each) + 1))
-            or each % 4 != 1
-        ):
+        if not is_whole(each) or each < 2:
             raise ContextError(f"{each!r} is no prime of the form 4k + 1, as 5, 13, 17, 29")
+    p, q = int(p), int(q)
+    if q * (q * q - 1) // 2 * (p + 1) > MOST:  # before the search for divisors, which takes long for large numbers
+        raise LimitError(f"the graph of p={p}, q={q} has more than {MOST:,} edges; give smaller primes")
+    for each in (p, q):
+        if any(each % k == 0 for k in range(2, math.isqrt(each) + 1)) or each % 4 != 1:
+            raise ContextError(f"{each} is no prime of the form 4k + 1, as 5, 13, 17, 29")
     if p == q or q * q <= 4 * p:
         raise ContextError(f"q={q} must differ from p={p} and be larger than 2√p = {2 * math.sqrt(p):.4g}")
-    if q * (q * q - 1) // 2 * (p + 1) > MOST:
-        raise LimitError(f"the graph of p={p}, q={q} has more than {MOST:,} edges; give smaller primes")
     from scipy.sparse import csr_matrix
 
     group = _projective(q)
@@ -179,9 +178,9 @@ def expander_ranking(
     times the mean degree of their side, so that none is isolated; then the others. Both in the order of
     ``|w| exp(−strength · t)``, where t says how much an edge would harm the graph so far, in units of its root mean square
     over all entries: lower α2 of the normalised Laplacian, which bounds how hard the graph is to cut
-    (:func:`jali.maths.spectral.cheeger`), or raise λ2 (``of="lambda2"``). The first raises Δ_S and Δ_R as well, as a rule; the
-    second raises them more, by edges that crowd on a few vertices, and leaves a sparse graph in pieces: it is there to tell
-    the bounds from the connection that they stand for. With ``strength`` and ``floor`` 0 the ranking is that of ``|w|``;
+    (:func:`jali.maths.spectral.cheeger`), or raise λ2 (``of="lambda2"``). The first raises Δ_R as well, as a rule; the
+    second raises Δ_S and Δ_R more, by edges that crowd on a few vertices, and leaves a sparse graph in pieces: it is there to
+    tell the bounds from the connection that they stand for. With ``strength`` and ``floor`` 0 the ranking is that of ``|w|``;
     ``floor`` 1 makes degrees equal, as nearly as it can; a negative ``strength`` does harm. Equal entries go by index; zeros
     come last within a round. No graph of fewer than m + n − 1 edges is connected.
 

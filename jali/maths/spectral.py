@@ -26,6 +26,7 @@ from jali.plain import is_whole
 DENSE = 256  # of the shorter side: up to here LAPACK is faster than Lanczos
 RESTARTS = 100  # of Lanczos, before LAPACK is asked
 ROUNDING = 1e-9  # of the imaginary part of a real root
+COMPLEX = "a block is a matrix of real numbers, and these are complex; give their absolute values"
 RESOLVED = 1e-5  # Lanczos works on BᵀB, which loses singular values smaller than √ε of the largest
 
 
@@ -113,8 +114,8 @@ def singular_values(block: Any, k: int = 2) -> tuple[float, ...]:
     that squaring loses it, LAPACK answers. Relative error of a value below 1e-9 of λ1. Deterministic.
     Raises :class:`ContextError` as :func:`expansion`, and for k below 1.
     """
-    if k < 1:
-        raise ContextError(f"k={k} is below 1; ask for at least one singular value")
+    if not is_whole(k) or k < 1:
+        raise ContextError(f"k={k!r} is no whole number of at least 1; ask for at least one singular value")
     matrix = _checked(block)
     shorter = min(matrix.shape)
     if shorter > max(DENSE, 8 * k):
@@ -228,7 +229,8 @@ def _sparse(matrix: Any) -> bool:
 def _checked(block: Any) -> Any:
     """A float64 matrix, dense or CSR without stored zeros; real numbers only."""
     if _sparse(block):
-        _real(block.dtype)
+        if block.dtype.kind == "c":
+            raise ContextError(COMPLEX)
         matrix = block.tocsr().astype(np.float64)
         if matrix is block or matrix.data is block.data:
             matrix = matrix.copy()
@@ -245,16 +247,14 @@ def _checked(block: Any) -> Any:
 
 
 def _dense(block: Any) -> NDArray[np.float64]:
-    if callable(getattr(block, "detach", None)):
-        block = block.detach().cpu().double().numpy()  # a parameter of a model, without an import of torch here
+    given = block
     try:
+        if callable(getattr(block, "detach", None)):  # a parameter of a model, without an import of torch here
+            block = block.detach().cpu().to_dense()
+            block = block if block.is_complex() else block.double().numpy()
         array = np.asarray(block)
-        _real(array.dtype)
-        return array.astype(np.float64, copy=False)
-    except (TypeError, ValueError) as error:
-        raise ContextError(f"a block is a matrix of real numbers, not this {type(block).__name__} ({error})") from error
-
-
-def _real(dtype: np.dtype[Any]) -> None:
-    if dtype.kind == "c":
-        raise ContextError("a block is a matrix of real numbers, and these are complex; give their absolute values")
+        if array.dtype.kind != "c":
+            return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ContextError(f"a block is a matrix of real numbers, not this {type(given).__name__} ({error})") from error
+    raise ContextError(COMPLEX)

@@ -71,9 +71,9 @@ def in_pieces(name: str, masks: Iterable[np.ndarray]) -> str | None:
         alone += int((~gate.any(axis=1)).sum() + (~gate.any(axis=0)).sum())
     if not broken:
         return None
-    lost = f"; {alone} units and inputs in them have no weight at all" if alone else ""
+    lost = f"; units and inputs in them without any weight: {alone}" if alone else ""
     return (
-        f"{broken} of the {len(gates)} matrices of {name!r} fall into pieces{lost}: a larger margin keeps more, and criterion "
+        f"{broken} of the {len(gates)} matrices of {name!r} fall into pieces{lost}; a larger margin keeps more, and criterion "
         "'expander' keeps them together for longer"
     )
 

@@ -104,11 +104,12 @@ def correlations(records: Sequence[Record]) -> Table:
                     cells.append(mean_interval(r for r in each if r is not None).text(2))
             rows.append(tuple(cells))
     columns = ("edges", "masks from", *(f"ρ({m}), σ = {sigma:g}" for sigma in recipe.noise for m in MEASURES))
+    every = sum(len(STRENGTHS) - (base is not None) for _, base in FAMILIES.values())
     caption = (
         "Rank correlation of a measure of expansion with test accuracy among masks of one density and origin, mean ± 95 % "
-        f"interval over the seeds; {len(STRENGTHS)} masks each. An interval that holds 0 shows no relation. α2 behind a name: "
-        "corrected by α2, otherwise by λ2, of which the bounds are made. Seeds whose masks are all alike in a measure have no "
-        "rank correlation and are left out."
+        f"interval over the seeds; {len(STRENGTHS)} masks each. All: among the {every} masks of all origins, whose accuracies "
+        "differ by origin, too. An interval that holds 0 shows no relation. α2 behind a name: corrected by α2, otherwise by λ2, "
+        "of which the bounds are made. Seeds whose masks are all alike in a measure have no rank correlation and are left out."
     )
     return Table("Expansion and accuracy at fixed density", columns, tuple(rows), caption)
 
