@@ -507,3 +507,25 @@ def test_the_part_said_to_count_is_the_part_that_made_the_scores(options: dict[s
         payload = persistence_payload(view, plan.sites[0], plan.criterion, plan.options)
         assert payload["counted"] is None
         assert "does not come from the left panel" in persistence_caption(payload)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(20, 200),
+    st.lists(
+        st.lists(st.text("0123456789 ±.", min_size=1, max_size=14), min_size=3, max_size=3), min_size=1, max_size=4
+    ),
+)
+def test_no_cell_is_cut_in_a_narrow_terminal(width: int, rows: list[list[str]]) -> None:
+    from rich.console import Console
+
+    from jali.report.terminal import print_table
+
+    rows = [[f"x{cell}x" for cell in row] for row in rows]  # spaces at the ends may go
+    shown = io.StringIO()
+    table = Table("T", ("name", "a long header", "b", "c"), tuple(("row", *row) for row in rows))
+    print_table(table, Console(file=shown, width=max(width, 40)))
+    text = shown.getvalue()
+    assert all(cell in text for row in rows for cell in row)
+    assert max(map(len, text.splitlines())) <= max(width, 40)
+    assert text.count("T (more columns)") == text.count("┏") - 1

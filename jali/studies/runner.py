@@ -13,7 +13,8 @@ from jali.errors import DataError, FileError, JaliError
 from jali.files import writable_folder
 from jali.report.analysis import analysis_section, saved_analyses
 from jali.report.html import write_report
-from jali.report.tables import Figure, Table, markdown, metrics_tables, printable, show
+from jali.report.tables import Figure, Table, markdown, metrics_tables
+from jali.report.terminal import print_table
 from jali.runs.record import Record, canonical
 from jali.runs.store import RecordStore
 from jali.studies.base import Settings, Study, Task, find_study
@@ -168,23 +169,6 @@ class _Display(AbstractContextManager["_Display"]):
 
 
 # --- reporting ------------------------------------------------------------------------------------------------------
-
-
-def print_table(table: Table, console: Console) -> None:
-    """Print a table; its strings are shown as they are, never read as markup or terminal commands."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    def text(value: str) -> Text:
-        return Text(printable(value))
-
-    shown = RichTable(title=text(table.title), caption=text(table.caption))
-    shown.title_justify = shown.caption_justify = "left"
-    for i, column in enumerate(table.columns):
-        shown.add_column(text(column), justify="right" if i else "left")
-    for row in table.rows:
-        shown.add_row(*(text(show(cell)) for cell in row))
-    console.print(shown)
 
 
 def _report(
