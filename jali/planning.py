@@ -154,7 +154,15 @@ class Planner:
         if self.granularity == "unit":
             scores = self._scores(model, self.criterion)
             return self._unit_plan(scores, limit, before)
-        return self.decide_weights(self.weight_scores(model), limit, before)
+        found = self.weight_scores(model)
+        return self.decide_weights(self._sunk_zeros(model, found) if limit.ramanujan else found, limit, before)
+
+    def _sunk_zeros(self, model: nn.Module, scores: WeightScores) -> WeightScores:
+        """The scores, with −∞ for weights that are zero: they are no edges of a graph."""
+        arrays = {site: dict(read(model, site).arrays()) for site in scores}
+        return {
+            s: {f: np.where(arrays[s][f] != 0, v, -np.inf) for f, v in fields.items()} for s, fields in scores.items()
+        }
 
     def decide_weights(self, scores: WeightScores, limit: Budget, before: Plan | None = None) -> Plan:
         """The plan by the given scores of the weights. What went ``before`` goes first, whatever it scores."""

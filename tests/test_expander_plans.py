@@ -13,6 +13,8 @@ import jali
 from jali.errors import BudgetError, CriterionError, SeedError
 from jali.maths.spectral import cheeger, expansion
 from jali.plans.ramanujan import edges_at_loss, in_pieces
+from jali.site import sites
+from jali.view import read
 
 
 def network(kind=nn.LSTM, hidden=24, inputs=8):
@@ -218,9 +220,32 @@ def test_layers_of_zeros_and_lost_units_are_planned(criterion, budget, zero):
         assert plan.sparsity == pytest.approx(0.5, abs=0.02)
     else:
         assert plan.sparsity > 0
-        for _, gate in gates(plan):
+        for field, gate in gates(plan):
+            if zero == "both" or (zero == "weight_hh_l0" and field == "w_rec"):
+                assert not gate.any(), "a matrix of zeros has no edges"
+                continue
             found = expansion(gate)
             assert found.delta(str(budget.ramanujan)) >= 0
             assert found.degree >= 3
     masked = jali.mask(model, plan)
     assert all(torch.isfinite(p).all() for p in masked.parameters())
+
+
+@pytest.mark.parametrize("criterion", ["expander", "magnitude"])
+def test_zeros_of_a_pruned_layer_are_no_edges(criterion):
+    torch.manual_seed(0)
+    layer = nn.LSTM(28, 64)
+    masked = jali.mask(layer, jali.plan(layer, "magnitude", 0.7, granularity="weight"))
+    plan = jali.plan(masked, criterion, jali.Budget(ramanujan="R"), granularity="weight")
+    for field, keep in plan.sites[0].keep.items():
+        weights = dict(read(masked, sites(masked)[0]).arrays())[field]
+        for gate, mask in zip(weights, keep, strict=True):
+            assert not (mask & (gate == 0)).any()
+            if mask.sum() < (gate != 0).sum():
+                assert expansion(mask).delta_r >= 0
+            else:
+                assert expansion(gate != 0).delta_r < 0 or mask.sum() <= 3 * sum(gate.shape) / 2
+    later = jali.plan(masked, criterion, 0.9, granularity="weight").sites[0].keep
+    for field, weights in read(masked, sites(masked)[0]).arrays():
+        if field in later:
+            assert not (later[field] & (weights == 0)).any()

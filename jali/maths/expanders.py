@@ -182,7 +182,7 @@ def expander_ranking(
     second raises Δ_S and Δ_R more, by edges that crowd on a few vertices, and leaves a sparse graph in pieces: it is there to
     tell the bounds from the connection that they stand for. With ``strength`` and ``floor`` 0 the ranking is that of ``|w|``;
     ``floor`` 1 makes degrees equal, as nearly as it can; a negative ``strength`` does harm. Equal entries go by index; zeros
-    come last within a round. No graph of fewer than m + n − 1 edges is connected.
+    come last of all. No graph of fewer than m + n − 1 edges is connected.
 
     Raises :class:`ContextError` as :func:`jali.maths.spectral.expansion`, for a strength that is not finite, for a floor
     outside [0, 1] and an unknown ``of``.
@@ -199,10 +199,11 @@ def expander_ranking(
         raise ContextError(f"floor {floor!r} is outside [0, 1]; it is the least degree as a fraction of the mean one")
     m, n = size.shape
     taken, order = np.zeros((m, n), dtype=np.bool_), np.empty(m * n, dtype=np.int64)
-    key, count, edges = _logarithm(size), 0, max(m, n)
+    key, there, count, edges = _logarithm(size), size > 0, 0, max(m, n)
     while count < m * n:
         lean = key - strength * _tilt(taken, of) if strength and count else key
-        free = np.flatnonzero(~taken.ravel())
+        free = np.flatnonzero(there & ~taken)
+        free = np.flatnonzero(~taken) if not len(free) else free
         free = free[np.argsort(-lean.ravel()[free], kind="stable")]
         rows, columns = taken.sum(axis=1), taken.sum(axis=0)
         least = math.ceil(floor * edges / m), math.ceil(floor * edges / n)
@@ -288,7 +289,7 @@ def _tilt(taken: np.ndarray, of: str) -> np.ndarray:
 
 
 def _logarithm(size: np.ndarray) -> np.ndarray:
-    """log |w|; zeros come after everything else, whatever the tilt: they are no edges to a network."""
+    """log |w|, and something finite for zeros, which have turns of their own."""
     return np.where(size > 0, np.log(np.where(size > 0, size, 1.0)), -1e6)
 
 

@@ -17,18 +17,22 @@ LEAST_DEGREE = 3  # "d-regular (d ≥ 3)": of smaller degrees the paper's defini
 def kept_expanders(scores: np.ndarray, budget: Budget) -> np.ndarray:
     """Keep mask (G, H, I): the best weights of every gate, as few as :func:`edges_at_loss` says.
 
-    Never fewer than a mean degree of 3: of graphs with fewer edges a bound says nothing, as they fall into pieces.
+    Never fewer than a mean degree of 3: of graphs with fewer edges a bound says nothing, as they fall into pieces. What scores
+    −∞ is no edge and goes.
     """
     keep = np.zeros(scores.shape, dtype=bool)
     for gate, own in zip(keep, scores, strict=True):
         order = np.lexsort((np.arange(own.size), -own.ravel())).reshape(own.shape)
         least = math.ceil(LEAST_DEGREE * sum(own.shape) / 2)
-        gate.ravel()[order.ravel()[: edges_at_loss(order, str(budget.ramanujan), budget.margin, least)]] = True
+        edges = int((own > -math.inf).sum())
+        gate.ravel()[order.ravel()[: edges_at_loss(order, str(budget.ramanujan), budget.margin, least, edges)]] = True
     return keep
 
 
-def edges_at_loss(order: np.ndarray, bound: str, margin: float = 0.0, least: int = 1) -> int:
+def edges_at_loss(order: np.ndarray, bound: str, margin: float = 0.0, least: int = 1, edges: int | None = None) -> int:
     """How many entries must stay so that Δ has not yet fallen below ``margin``, on the way from the full matrix.
+
+    Or from the first ``edges`` of the order, where the others are none; all of these if the bound is lost there already.
 
     ``order (m, n)``: all indices into the flat matrix, the first to stay first, in the shape of the matrix. The full matrix is
     a complete graph, λ2 = 0, and keeps every bound. From there the edges go in steps: an eighth of Δ − margin as a fraction of
@@ -45,7 +49,10 @@ def edges_at_loss(order: np.ndarray, bound: str, margin: float = 0.0, least: int
         delta = expansion(mask.reshape(shape)).delta(bound)
         return -math.inf if delta is None else delta - margin
 
-    good, slack, least = flat.size, math.inf, min(least, flat.size)
+    good, slack = flat.size if edges is None else edges, math.inf
+    least = min(least, good)
+    if good < flat.size and above(good) < 0:
+        return good
     while good > least:
         step = max(int(good * min(max(slack / 8, FINEST), COARSEST)), 1)
         asked = max(good - step, least)
