@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.jit import is_tracing  # type: ignore[attr-defined]
 from torch.nn.utils.rnn import PackedSequence
 
@@ -96,7 +97,7 @@ class FastLayers:
             raise ModelError(
                 "an accelerated layer cannot train; call model.eval(), or train the model it was made from"
             )
-        if _traced():
+        if is_compiling() or is_tracing():  # a call of _traced would take longer
             with torch.no_grad():
                 return super().forward(input, hx)  # type: ignore[misc]
         if hx is None and type(input) is Tensor:
@@ -137,9 +138,21 @@ class FastLayers:
         """What runs x, if all is as it was when its shape was first seen and one thread is enough; else None."""
         kept: _Packed | None = self.__dict__.get("_packed")
         known = None if kept is None else kept.calls.get(x.shape)
-        if kept is None or known is None or not _readable(x) or not x.is_contiguous() or x.is_neg():
+        if (
+            kept is None
+            or known is None
+            or x.dtype is not torch.float32
+            or not x.is_cpu
+            or not x.is_contiguous()
+            or x.is_neg()
+        ):
             return None
-        if _marks(cast(nn.Module, self)._parameters.values()) != kept.marks:
+        try:
+            weights: Any = cast(nn.Module, self)._parameters.values()
+            for weight, (address, version) in zip(weights, kept.marks, strict=False):
+                if weight.data_ptr() != address or weight._version != version:
+                    return None
+        except RuntimeError:  # inference tensors have no version: packed() knows what to do
             return None
         call, alone = known
         return call if alone or torch.get_num_threads() == 1 else None
@@ -217,7 +230,7 @@ def _marks(weights: Iterable[Tensor | None]) -> list[tuple[int, int]]:
 
 def _traced() -> bool:
     """Whether the call is recorded by torch.jit.trace, torch.compile or torch.export: what is has no addresses."""
-    return torch.compiler.is_compiling() or is_tracing()
+    return is_compiling() or is_tracing()
 
 
 def _readable(x: Tensor) -> bool:

@@ -31,7 +31,7 @@ def repeated_call(module: nn.RNNBase, rows: Sequence[Sequence[Any]], shape: Sequ
         c = torch.empty_like(nothing) if lstm else None
         at_h, at_c, source = h.data_ptr(), 0 if c is None else c.data_ptr(), x.data_ptr()
         for out_shape, read, written, row in layers:
-            out = torch.empty(out_shape, dtype=torch.float32, device="cpu")  # whatever the defaults are
+            out = nothing.new_empty(out_shape)  # of its type and device, whatever the defaults are
             target = first = out.data_ptr()
             for direction in row:
                 direction.call((source, *read), (target, *written), at_h, at_c, steps, batch, 0, True)
