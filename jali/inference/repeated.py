@@ -23,15 +23,17 @@ def repeated_call(module: nn.RNNBase, rows: Sequence[Sequence[Any]], shape: Sequ
     lstm = isinstance(module, nn.LSTM)
     layers = []
     for row, features in zip(rows, [module.input_size, *(len(row) * width for row in rows)], strict=False):
-        out_shape = (*shape[:2], len(row) * width)
-        layers.append((out_shape, _strides(shape, time, features), _strides(shape, time, out_shape[2]), row))
+        like = nothing.new_empty(1).expand(
+            *shape[:2], len(row) * width
+        )  # empty_like is the cheapest way to make a tensor
+        layers.append((like, _strides(shape, time, features), _strides(shape, time, like.shape[2]), row))
 
     def call(x: Tensor) -> tuple[Tensor, Any]:
         h = torch.empty_like(nothing)
         c = torch.empty_like(nothing) if lstm else None
         at_h, at_c, source = h.data_ptr(), 0 if c is None else c.data_ptr(), x.data_ptr()
-        for out_shape, read, written, row in layers:
-            out = nothing.new_empty(out_shape)  # of its type and device, whatever the defaults are
+        for like, read, written, row in layers:
+            out = torch.empty_like(like, memory_format=torch.contiguous_format)
             target = first = out.data_ptr()
             for direction in row:
                 direction.call((source, *read), (target, *written), at_h, at_c, steps, batch, 0, True)
