@@ -154,15 +154,10 @@ class Planner:
         if self.granularity == "unit":
             scores = self._scores(model, self.criterion)
             return self._unit_plan(scores, limit, before)
-        found = self.weight_scores(model)
-        return self.decide_weights(self._sunk_zeros(model, found) if limit.ramanujan else found, limit, before)
-
-    def _sunk_zeros(self, model: nn.Module, scores: WeightScores) -> WeightScores:
-        """The scores, with −∞ for weights that are zero: they are no edges of a graph."""
-        arrays = {site: dict(read(model, site).arrays()) for site in scores}
-        return {
-            s: {f: np.where(arrays[s][f] != 0, v, -np.inf) for f, v in fields.items()} for s, fields in scores.items()
-        }
+        scores = self.weight_scores(model)
+        if limit.ramanujan is not None:  # weights that are zero are no edges of a graph
+            scores = _sunk(scores, {s: {f: w != 0 for f, w in read(model, s).arrays()} for s in scores})
+        return self.decide_weights(scores, limit, before)
 
     def decide_weights(self, scores: WeightScores, limit: Budget, before: Plan | None = None) -> Plan:
         """The plan by the given scores of the weights. What went ``before`` goes first, whatever it scores."""
@@ -170,11 +165,7 @@ class Planner:
         if before is None:
             return self.weight_plan(decide_weights(scores, limit, self.pattern, groups=groups), limit, groups, notes)
         old = {site: before.site(site.name).keep for site in self.sites}
-        sunk = {
-            s: {f: np.where(old[s][f], v, -np.inf) for f, v in fields.items() if f in old[s]}
-            for s, fields in scores.items()
-        }
-        keep = decide_weights(sunk, limit, self.pattern, groups=groups)
+        keep = decide_weights(_sunk(scores, old), limit, self.pattern, groups=groups)
         # Groups at an edge are smaller, so that the nearest number of weights may be met without one that had gone.
         kept = {s: {f: m & old[s][f] for f, m in keep[s].items()} for s in self.sites}
         return self.weight_plan(kept, limit, groups, notes)
@@ -257,6 +248,14 @@ class Planner:
     def with_pattern(self, pattern: Pattern) -> Planner:
         """The same with another pattern."""
         return dataclasses.replace(self, pattern=pattern)
+
+
+def _sunk(scores: WeightScores, stays: Mapping[Site, Mapping[str, np.ndarray]]) -> WeightScores:
+    """The scores, with −∞ for weights that do not stay; fields that ``stays`` lacks are left out."""
+    return {
+        s: {f: np.where(stays[s][f], v, -np.inf) for f, v in fields.items() if f in stays[s]}
+        for s, fields in scores.items()
+    }
 
 
 def _on_the_way(planned: Sequence[SitePlan]) -> tuple[str, ...]:

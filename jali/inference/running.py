@@ -80,7 +80,8 @@ def given_states(
     ``hx``: the caller's, without B if ``unbatched``, or None for zeros; ``order`` of its sequences, or None.
     """
     slots = module.num_layers * (2 if module.bidirectional else 1)
-    count, lstm = 2 if isinstance(module, nn.LSTM) else 1, isinstance(module, nn.LSTM)
+    lstm = isinstance(module, nn.LSTM)
+    count = 2 if lstm else 1
     if hx is None:
         zeros = [torch.zeros(slots, batch, module.hidden_size, dtype=torch.float32, device="cpu") for _ in range(count)]
         return zeros[0], zeros[1] if lstm else None

@@ -43,9 +43,9 @@ def edges_at_loss(order: np.ndarray, bound: str, margin: float = 0.0, least: int
     """
     shape, flat = order.shape, order.ravel()
 
-    def above(edges: int) -> float:
+    def above(count: int) -> float:
         mask = np.zeros(flat.size, dtype=bool)
-        mask[flat[:edges]] = True
+        mask[flat[:count]] = True
         delta = expansion(mask.reshape(shape)).delta(bound)
         return -math.inf if delta is None else delta - margin
 

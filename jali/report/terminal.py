@@ -30,7 +30,7 @@ def print_table(table: Table, console: Console) -> None:
         parts[-1].append(k)
     for number, part in enumerate(parts):
         title = table.title if number == 0 else f"{table.title} (more columns)"
-        _print_columns(cells, part, title, table.caption if number == len(parts) - 1 else "", console)
+        _print_columns(cells, widths, part, title, table.caption if number == len(parts) - 1 else "", console)
 
 
 def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
@@ -42,14 +42,18 @@ def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _print_columns(
-    cells: Sequence[Sequence[str]], part: Sequence[int], title: str, caption: str, console: Console
+    cells: Sequence[Sequence[str]],
+    least: Sequence[int],
+    part: Sequence[int],
+    title: str,
+    caption: str,
+    console: Console,
 ) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
     shown = RichTable(title=Text(printable(title)), caption=Text(printable(caption)))
     shown.title_justify = shown.caption_justify = "left"
-    least = _widths(cells)
     spare = max(console.width - 1 - sum(least[k] + BORDER for k in part), 0)
     for k in part:
         more = min(spare, max(len(cells[0][k]) - least[k], 0))  # the header on fewer lines, where there is room
